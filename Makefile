@@ -1,0 +1,38 @@
+# The targets a person types. Each makes what it needs; `make setup` is called by all of them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STATE ?= build/state
+
+.PHONY: setup sim test lint format bench clean
+
+setup: $(VENV)/.ready
+
+# The stubs go to a folder of their own: they describe the device, not this machine.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade -c constraints.txt \
+		--target $(VENV)/typings micropython-esp32-stubs micropython-stdlib-stubs
+	touch $@
+
+sim: setup
+	@$(BIN)/python -m tools.sim.console --state $(STATE)
+
+test: setup
+	$(BIN)/python -m pytest tests_host
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m tools.lint
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m tests_host.bench
+
+clean:
+	rm -rf build
