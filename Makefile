@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= build/state
 
-.PHONY: setup sim test lint format bench clean
+.PHONY: setup sim test lint format bench flash clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +33,13 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m tests_host.bench
+
+# The board's REPL is on PORT; ENDPOINT, CERT and KEY the first time, CA unless it is AWS.
+flash: setup
+	@test -n "$(PORT)" || { echo "say which port: make flash PORT=/dev/ttyUSB0"; exit 1; }
+	@$(BIN)/python -m tools.flash --port "$(PORT)" $(if $(BOARD),--board "$(BOARD)") \
+		--endpoint "$(ENDPOINT)" --cert "$(CERT)" --key "$(KEY)" --ca "$(CA)" \
+		$(if $(THING),--thing "$(THING)") $(if $(NTP),--ntp "$(NTP)")
 
 clean:
 	rm -rf build

@@ -1,0 +1,158 @@
+"""The composition root: makes every part, hands each what it needs, runs and supervises.
+
+Nothing else knows all the parts. Hardware comes in here, and only here.
+"""
+
+import asyncio
+import random
+import sys
+import time
+
+from micropython import const
+
+from firmware import messages as messaging
+from firmware import version
+from firmware.at.engine import Engine
+from firmware.at.reply import Writer
+from firmware.board import BAUD, TXBUF, Board
+from firmware.cloud.backoff import Backoff
+from firmware.cloud.session import Session
+from firmware.commands.table import COMMANDS
+from firmware.config.dictionary import Dictionary
+from firmware.config.identity import Identity
+from firmware.config.store import Store
+from firmware.events import STARTUP, Events
+from firmware.log import ERROR, INFO, WARNING, log
+from firmware.net.clock import Clock
+from firmware.net.wifi import Wifi
+from firmware.profile import V05
+
+# The longest honest blocking call is a resolver without a network (19 s have been seen).
+_WATCHDOG_MS = const(60000)
+
+# What is left running when a person takes over with Ctrl-C: as good as no watchdog.
+_WATCHDOG_LONGEST_MS = const(86400000)
+
+_TURN_MS = const(1000)
+
+# How long the access point may be gone before the connection is given up: the driver joins again
+# by itself, and TCP survives a short absence.
+_LINK_LOST_TURNS = const(10)
+
+# MQTT's receive buffer holds the largest message (5,000 bytes) with the longest topic (256).
+_RX_BYTES = const(5376)
+_TX_BYTES = const(1024)
+
+# Byte buffers of fixed size, and the message queue at its fullest: the virtual module's limited
+# heap is charged with them once more (docs/virtual-vs-board.md).
+FIXED_BUFFERS = 5122 + 5376 + 1024 + 512 + 8192
+
+
+class Module:
+    """All the parts of a running module; what the commands get to see."""
+
+    def __init__(self, profile, identity, board):
+        import machine
+        import network
+
+        self.profile = profile
+        self.identity = identity
+        self.board = board
+        self.events = Events(board.event, profile)
+        self.store = Store("/config")
+        self.messages = messaging.Messages(profile.max_topic, self._topic_root, self.events)
+        self.config = Dictionary(self.store, profile, self.messages.topics)
+        self.wifi = Wifi(lambda: network.WLAN(network.WLAN.IF_STA))
+        self.clock = Clock(machine.RTC(), self.store, lambda: self.config.get(b"NTPServer"))
+        self.session = Session(
+            identity,
+            self.config,
+            self.wifi,
+            self.clock,
+            self.events,
+            self.messages,
+            Backoff(time.ticks_ms, time.ticks_diff, random.randrange),
+            _tls_context,
+            {"rx_size": _RX_BYTES, "tx_size": _TX_BYTES},
+        )
+        self._provide()
+        writer = Writer(board.uart, TXBUF, 10000000 // BAUD, profile)
+        self.engine = Engine(board.uart, writer, profile, COMMANDS, "firmware.commands", self)
+
+    def _topic_root(self):
+        return self.config.get(b"TopicRoot")
+
+    def _provide(self):
+        """Say what the keys are that nobody has written."""
+        provide = self.config.provide
+        identity = self.identity
+        provide(b"About", identity.about)
+        provide(b"Version", version.VERSION)
+        provide(b"TechSpec", self.profile.tech_spec)
+        provide(b"ThingName", identity.thing)
+        provide(b"Certificate", identity.certificate)
+        provide(b"RootCA", identity.roots)
+        provide(b"OTAcertificate", identity.ota_certificate)
+        provide(b"EndPoint", identity.endpoint)
+        provide(b"TopicRoot", identity.thing)
+        provide(b"Defender", b"0")
+        provide(b"NTPServer", identity.ntp)
+        provide(b"QoS", b"1")
+        provide(b"IPv4Address", lambda: self.wifi.address(0))
+        provide(b"GatewayAddress", lambda: self.wifi.address(2))
+        provide(b"DNSAddress", lambda: self.wifi.address(3))
+        provide(b"IPv6Address", self.wifi.address6)
+
+    def after_reply(self, action):
+        """Run the coroutine function `action` once the running command's reply has been sent."""
+        self.engine.after_reply = action
+
+    async def restart(self):
+        """Leave the cloud properly, and restart the chip."""
+        await self.session.disconnect()
+        self.board.reset()
+
+    async def run(self):
+        """Serve the host for ever."""
+        asyncio.get_event_loop().set_exception_handler(_task_failed)
+        watchdog = self.board.watchdog(_WATCHDOG_MS)
+        port = asyncio.create_task(self.engine.run())
+        self.events.put(STARTUP)
+        # `make flash` waits for this line.
+        log(INFO, "module: ready,", self.config.get(b"About").decode(), version.VERSION.decode())
+        unlinked = 0
+        while not port.done():
+            watchdog.feed()
+            if self.session.connected():
+                unlinked = 0 if self.wifi.linked() else unlinked + 1
+                if unlinked >= _LINK_LOST_TURNS:
+                    self.session.drop("Wi-Fi lost")
+            await asyncio.sleep_ms(_TURN_MS)
+        # The port never ends but by a defect: let main.py see it and reset.
+        await port
+
+
+def _tls_context():
+    import tls
+
+    return tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+
+
+def _task_failed(loop, context):
+    """A task has ended in an exception that nobody waited for: a defect, told on the console."""
+    log(ERROR, context["message"])
+    sys.print_exception(context["exception"])
+
+
+def main():
+    """Make the module and run it. Returns only when a person presses Ctrl-C on the console."""
+    import machine
+
+    identity = Identity(machine.unique_id())
+    board = Board(identity.board)
+    module = Module(V05, identity, board)
+    try:
+        asyncio.run(module.run())
+    except KeyboardInterrupt:
+        board.watchdog(_WATCHDOG_LONGEST_MS)
+        log(WARNING, "stopped by Ctrl-C, the watchdog waits a day")

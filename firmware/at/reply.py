@@ -1,0 +1,155 @@
+r"""Replies on their way to the host (guide 3.5.1, decisions D4, D7, D31).
+
+    OK [ " " detail ] LF
+    ERR code " " text [ " " detail ] LF
+
+In a detail LF becomes `\A` and a backslash becomes `\\`; every other byte goes out as it is.
+"""
+
+import asyncio
+import time
+
+from micropython import const
+
+# Replies are put together in pieces of this size: one `write` for nearly every reply, and a long
+# one gives the other tasks a turn at each piece.
+_PIECE = const(512)
+
+
+class Writer:
+    """Writes replies to a UART without ever filling its transmit buffer.
+
+    The driver's `write` blocks while the buffer is full, and says it is ready when it is not. So
+    the time at which the buffer will be empty is reckoned from the line's speed, and a piece that
+    would not fit waits its turn.
+
+    txbuf: bytes the driver buffers. byte_us: time of one byte on the wire, in microseconds.
+    """
+
+    def __init__(self, uart, txbuf, byte_us, profile):
+        self._uart = uart
+        self._txbuf = txbuf
+        self._byte_us = byte_us
+        self._profile = profile
+        self._piece = bytearray(_PIECE)
+        self._view = memoryview(self._piece)
+        self._count = 0
+        self._drained_at = time.ticks_us()
+        self.replies = 0
+
+    async def ok(self, detail=None):
+        """Answer success.
+
+        detail: None for none, bytes, a tuple of bytes, or an object with an async method
+        `write_to(writer)` that puts out its own lines."""
+        self.replies += 1
+        self._add(b"OK")
+        if detail is not None:
+            self._add(b" ")
+            if isinstance(detail, bytes):
+                await self.escaped(detail)
+            elif isinstance(detail, tuple):
+                for part in detail:
+                    await self.escaped(part)
+            else:
+                await detail.write_to(self)
+                await self._flush()
+                return
+        await self._end()
+
+    async def error(self, code, detail=b""):
+        """Answer failure `code` of Table 1, always with its text."""
+        self.replies += 1
+        self._add(b"ERR%d " % code)
+        self._add(self._profile.errors[code])
+        if detail:
+            self._add(b" ")
+            await self.escaped(detail)
+        await self._end()
+
+    async def escaped(self, data):
+        """Put out `data` (bytes) with the escapes of a reply's detail."""
+        end = len(data)
+        lf = _find(data, b"\n", 0)
+        backslash = _find(data, b"\\", 0)
+        if lf == backslash == end:
+            await self.raw(data)
+            return
+        view = memoryview(data)
+        start = 0
+        while start < end:
+            mark = min(lf, backslash)
+            await self.raw(view[start:mark])
+            if mark == end:
+                return
+            start = mark + 1
+            if mark == lf:
+                await self.raw(b"\\A")
+                lf = _find(data, b"\n", start)
+            else:
+                await self.raw(b"\\\\")
+                backslash = _find(data, b"\\", start)
+
+    async def raw(self, data):
+        """Put out `data` as it is."""
+        size = len(data)
+        if size <= _PIECE - self._count:
+            self._add(data)
+            return
+        view = memoryview(data)
+        start = 0
+        while start < size:
+            count = min(size - start, _PIECE - self._count)
+            if not count:
+                await self._flush()
+                continue
+            self._add(view[start : start + count])
+            start += count
+
+    def _add(self, data):
+        """Append to the piece; the caller knows that it fits."""
+        end = self._count + len(data)
+        self._view[self._count : end] = data
+        self._count = end
+
+    async def _end(self):
+        if self._count == _PIECE:
+            await self._flush()
+        self._add(self._profile.eol)
+        await self._flush()
+
+    async def _flush(self):
+        """Hand the piece to the driver once it fits into its buffer."""
+        count = self._count
+        if not count:
+            return
+        now = time.ticks_us()
+        while True:
+            backlog = time.ticks_diff(self._drained_at, now)
+            if backlog <= 0:
+                self._drained_at = now
+                break
+            wait = backlog + (count - self._txbuf) * self._byte_us
+            if wait <= 0:
+                break
+            if self._uart.txdone():
+                # Also the way out when the ticks have wrapped since the last reply.
+                self._drained_at = now
+                break
+            # At most 20 ms at a time: the reckoning is coarse, and a faster line is noticed.
+            await asyncio.sleep_ms(min(20, wait // 1000 + 1))
+            now = time.ticks_us()
+        self._drained_at = time.ticks_add(self._drained_at, count * self._byte_us)
+        self._uart.write(self._view[:count])
+        self._count = 0
+
+    async def drained(self):
+        """Return when the driver has sent everything: before a restart, for instance."""
+        while not self._uart.txdone():
+            await asyncio.sleep_ms(5)
+
+
+def _find(data, what, start):
+    """Like find, but the end of data when there is none."""
+    at = data.find(what, start)
+    return len(data) if at < 0 else at

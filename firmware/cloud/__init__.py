@@ -1,0 +1,1 @@
+"""The session with AWS IoT Core and what runs over it."""

@@ -1,0 +1,69 @@
+"""What went wrong with a connection, in words that a host's developer can act on.
+
+The text follows `ERR14 UNABLE TO CONNECT` or `ERR6 NO CONNECTION`.
+"""
+
+from lib import mqtt
+
+# Parts of what mbedTLS says of a certificate (ValueError).
+_CERTIFICATE = (
+    ("not correctly signed", b"server certificate not trusted"),
+    ("does not match", b"server certificate is for another name"),
+    ("has expired", b"server certificate expired"),
+    ("in the future", b"server certificate not valid yet"),
+    ("is revo", b"server certificate withdrawn"),
+)
+
+# Where a silence was met.
+_SILENT = {
+    mqtt.RESOLVE: b"Invalid Endpoint, no answer to the name",
+    mqtt.TCP: b"endpoint does not answer",
+    mqtt.TLS: b"no answer to the TLS handshake",
+    mqtt.CONNACK: b"no answer to CONNECT",
+}
+
+# Where the other side hung up, or the network gave up.
+_ENDED = {
+    mqtt.RESOLVE: b"Invalid Endpoint, name not found",
+    mqtt.TCP: b"endpoint not reachable",
+    mqtt.TLS: b"TLS handshake refused",
+    mqtt.CONNACK: b"closed by the endpoint before CONNACK, is the certificate registered",
+}
+
+# Return codes of CONNACK (MQTT 3.1.1, 3.2.2.3); AWS answers 7 where the standard has 5.
+_CONNACK = {
+    1: b"protocol version",
+    2: b"client identifier",
+    3: b"server unavailable",
+    4: b"user name or password",
+    5: b"not authorized",
+    7: b"not authorized",
+}
+
+
+def describe(error, stage):
+    """Words (bytes) for an exception of MQTTClient.
+
+    stage: where connecting had got to (`MQTTClient.failed_stage`), or None when it was up."""
+    if isinstance(error, ValueError):
+        text = str(error)
+        for part, words in _CERTIFICATE:
+            if part in text:
+                return words
+        return b"server certificate refused"
+    if isinstance(error, mqtt.MQTTException):
+        code = error.code
+        if code == mqtt.TIMEOUT:
+            return _SILENT.get(stage, b"no answer from the endpoint")
+        if code == mqtt.BY_SERVER:
+            return _ENDED.get(stage, b"closed by the endpoint")
+        if code == mqtt.KEEPALIVE:
+            return b"no answer to keep-alive"
+        if code > 0:
+            return b"refused by the endpoint, code %d %s" % (
+                code,
+                _CONNACK.get(code, b"no reason"),
+            )
+        return str(error.args[1]).encode()
+    words = _ENDED.get(stage, b"connection lost")
+    return words + b", errno %d" % error.errno if error.errno else words

@@ -1,0 +1,11 @@
+"""Additional services (guide, chapter 9)."""
+
+from firmware.at.errors import TIME, AtError
+
+
+def time_query(module, command):
+    """TIME? (9.1.1; decision D25)."""
+    shown = module.clock.show()
+    if shown is None:
+        raise AtError(TIME)
+    return shown

@@ -1,0 +1,1 @@
+"""The configuration dictionary (guide, chapter 5) and the files it is kept in."""

@@ -1,0 +1,155 @@
+"""The keys of Tables 2 and 3 as data, and the dictionary that they make.
+
+The table says all there is to know of a key; what the value of a read-only key is, its owner says
+(`provide`). Values are bytes, as the host wrote them.
+"""
+
+from micropython import const
+
+from firmware.at.errors import (
+    KEY_LENGTH,
+    KEY_NAME,
+    KEY_READONLY,
+    KEY_UNKNOWN,
+    KEY_WRITEONLY,
+    PARAMETER,
+    AtError,
+)
+from firmware.config import checks
+from firmware.log import ERROR, log
+
+_READ = const(1)
+_WRITE = const(2)
+_KEPT = const(4)  # persistent: lives in the store
+_RESET = const(8)  # back to its initial value at a factory reset
+_CERTIFICATE = const(16)  # the value is a list of DER certificates; shown as PEM
+
+# (name, what may be done with it, check of a new value)
+_TABLE = (
+    # Table 2, and of our own: RootCA (D13) and NTPServer (D25).
+    (b"About", _READ, None),
+    (b"Version", _READ, None),
+    (b"TechSpec", _READ, None),
+    (b"ThingName", _READ, None),
+    (b"Certificate", _READ | _CERTIFICATE, None),
+    (b"RootCA", _READ | _CERTIFICATE, None),
+    (b"OTAcertificate", _READ | _CERTIFICATE, None),
+    (b"EndPoint", _READ | _WRITE | _KEPT | _RESET, checks.endpoint),
+    (b"TopicRoot", _READ | _WRITE | _KEPT | _RESET, checks.topic_root),
+    (b"Defender", _READ | _WRITE | _KEPT | _RESET, checks.seconds),
+    (b"SSID", _READ | _WRITE | _KEPT | _RESET, checks.ssid),
+    (b"Passphrase", _WRITE | _KEPT | _RESET, checks.passphrase),
+    (b"NTPServer", _READ | _WRITE | _KEPT | _RESET, checks.endpoint),
+    # Table 3, and QoS of our own (D15).
+    (b"IPv4Address", _READ, None),
+    (b"IPv6Address", _READ, None),
+    (b"DNSAddress", _READ, None),
+    (b"GatewayAddress", _READ, None),
+    (b"QoS", _READ | _WRITE, checks.qos),
+)
+
+_TOPIC_FLAGS = const(3)  # Topic1 … Topic<MaxTopic>: read and write, not kept
+
+
+def _letters(key):
+    """True for 0-9, A-Z, a-z only (5.1.1.3)."""
+    for c in key:
+        if not (48 <= c <= 57 or 97 <= c | 32 <= 122):
+            return False
+    return True
+
+
+class Dictionary:
+    """The configuration dictionary.
+
+    store: a `store.Store`. profile: limits of the guide. topics: the topic list, a list whose
+    item n is the value of key Topic<n>.
+    """
+
+    def __init__(self, store, profile, topics):
+        self._store = store
+        self._profile = profile
+        self._topics = topics
+        self._rows = {row[0].lower(): row for row in _TABLE}
+        self._initial = {}
+        self._cache = {}
+        self._watchers = {}
+
+    def provide(self, name, value):
+        """Say what key `name` is when nobody has written it: bytes, or a function that returns
+        bytes (for a certificate: a list of DER)."""
+        self._initial[name] = value
+
+    def watch(self, name, function):
+        """Call `function()` after key `name` has been written."""
+        self._watchers[name] = function
+
+    def _row(self, key):
+        """The table's row for a key as the host wrote it, or the number of a topic.
+
+        Raises AtError in the order of decision D11."""
+        if not 0 < len(key) <= self._profile.max_key:
+            raise AtError(KEY_LENGTH)
+        if not _letters(key):
+            raise AtError(KEY_NAME)
+        key = key.lower()
+        row = self._rows.get(key)
+        if row:
+            return row
+        if key.startswith(b"topic"):
+            digits = key[5:]
+            if digits.isdigit() and not digits.startswith(b"0"):
+                index = int(digits)
+                if index <= self._profile.max_topic:
+                    return index
+        raise AtError(KEY_UNKNOWN)
+
+    def assign(self, key, value):
+        """`CONF key=value` (5.2.1). Raises AtError."""
+        row = self._row(key)
+        if isinstance(row, int):
+            if not checks.topic(value):
+                raise AtError(PARAMETER)
+            self._topics[row] = value
+            return
+        name, flags, check = row
+        if not flags & _WRITE:
+            raise AtError(KEY_READONLY)
+        if not check(value):
+            raise AtError(PARAMETER)
+        if flags & _KEPT and self.get(name) != value:
+            try:
+                self._store.write(name.decode(), value)
+            except OSError as error:
+                log(ERROR, "config:", name, "not stored, errno", error.errno)
+                raise AtError(PARAMETER, b"not stored, errno %d" % error.errno)
+        self._cache[name] = value
+        watcher = self._watchers.get(name)
+        if watcher:
+            watcher()
+
+    def query(self, key):
+        """`CONF? key` (5.2.2): the value, and whether it is a list of certificates.
+
+        Raises AtError."""
+        row = self._row(key)
+        if isinstance(row, int):
+            return self._topics[row], False
+        name, flags, _ = row
+        if not flags & _READ:
+            raise AtError(KEY_WRITEONLY)
+        return self.get(name), bool(flags & _CERTIFICATE)
+
+    def get(self, name):
+        """The value of the key `name`, spelt as in the table: for the firmware's own use."""
+        value = self._cache.get(name)
+        if value is not None:
+            return value
+        flags = self._rows[name.lower()][1]
+        if flags & _KEPT:
+            value = self._store.read(name.decode())
+            if value is not None:
+                self._cache[name] = value
+                return value
+        initial = self._initial.get(name, b"")
+        return initial() if callable(initial) else initial

@@ -1,0 +1,189 @@
+"""The topic list and the queue of received messages (guide 4.1, decisions D26 to D31)."""
+
+from micropython import const
+
+from firmware import events
+
+# Bytes of topics and payloads that wait for the host at most, messages at most (their bookkeeping
+# costs memory too), and the largest message that is accepted at all.
+QUEUE_BYTES = const(8192)
+QUEUE_MESSAGES = const(128)
+MESSAGE_BYTES = const(5000)
+
+# What AWS IoT Core lets pass: bytes of a topic and slashes in it.
+_TOPIC_BYTES = const(256)
+_SLASHES = const(7)
+
+
+class TopicError(ValueError):
+    """A topic that the cloud would not accept."""
+
+
+def resolve(name, root):
+    """The topic that `name` stands for (4.1.2): behind `root`, or as it is after a leading `/`."""
+    if name.startswith(b"/"):
+        return name[1:]
+    return root + b"/" + name
+
+
+def shorten(topic, root):
+    """The reverse of `resolve`: what the host must write for `topic` (D27)."""
+    size = len(root)
+    if topic.startswith(root) and topic[size : size + 1] == b"/" and len(topic) > size + 1:
+        # A rest with a leading slash would be read as a complete topic.
+        if topic[size + 1] != 0x2F:
+            return topic[size + 1 :]
+    return b"/" + topic
+
+
+def _allowed(topic):
+    """Raise TopicError for what no topic or filter may be."""
+    if not topic:
+        raise TopicError("empty topic")
+    if len(topic) > _TOPIC_BYTES:
+        raise TopicError("topic over 256 bytes")
+    # The rule counts what follows `$aws/rules/<name>/` when that is the beginning.
+    slashes = topic.count(b"/")
+    if topic.startswith(b"$aws/rules/"):
+        slashes -= 3
+    if slashes > _SLASHES:
+        raise TopicError("topic with over 7 slashes")
+    if b"\0" in topic:
+        raise TopicError("NUL in topic")
+    try:
+        topic.decode()
+    except UnicodeError:
+        raise TopicError("topic is not UTF-8")
+
+
+def check_topic(topic):
+    """Raise TopicError unless a message may be published on `topic`."""
+    _allowed(topic)
+    if b"+" in topic or b"#" in topic:
+        raise TopicError("wildcard in topic")
+
+
+def check_filter(topic):
+    """Raise TopicError unless `topic` may be subscribed to: wildcards stand alone on a level, and
+    `#` on the last one (MQTT 3.1.1, 4.7.1)."""
+    _allowed(topic)
+    levels = topic.split(b"/")
+    for i, level in enumerate(levels):
+        if level == b"#":
+            if i != len(levels) - 1:
+                raise TopicError("# before the last level")
+        elif b"#" in level or (b"+" in level and level != b"+"):
+            raise TopicError("wildcard inside a level")
+
+
+def matches(pattern, topic):
+    """True when a message on `topic` is one that the filter `pattern` asks for.
+
+    As AWS IoT Core has it: `a/#` does not match `a`, and wildcards at the beginning do not match
+    topics that begin with `$`.
+    """
+    if pattern == topic:
+        return True
+    if b"+" not in pattern and b"#" not in pattern:
+        return False
+    if topic.startswith(b"$") != pattern.startswith(b"$"):
+        return False
+    wanted = pattern.split(b"/")
+    levels = topic.split(b"/")
+    for i, level in enumerate(wanted):
+        if level == b"#":
+            return len(levels) > i
+        if i >= len(levels) or (level != b"+" and level != levels[i]):
+            return False
+    return len(levels) == len(wanted)
+
+
+class Messages:
+    """Topics by index, and the messages that arrived on them.
+
+    root: function that returns the TopicRoot. queue: `events.Events`.
+    """
+
+    def __init__(self, max_topic, root, queue):
+        # Item 0 is never assigned: index 0 stands for messages of no topic in the list.
+        self.topics = [b""] * (max_topic + 1)
+        self._filters = {}
+        self._root = root
+        self._events = queue
+        self._waiting = []
+        self._bytes = 0
+        self.overflow = False
+        self.received = 0
+        self.lost = 0
+
+    def subscribed(self, index, pattern):
+        """The cloud has accepted the filter `pattern` for Topic<index>."""
+        self._filters[index] = pattern
+
+    def filter_of(self, index):
+        """The filter that was sent when Topic<index> was subscribed to, or None (D28)."""
+        return self._filters.get(index)
+
+    def unsubscribed(self, index):
+        """Topic<index> is no longer subscribed to."""
+        self._filters.pop(index, None)
+
+    def forget_subscriptions(self):
+        """The session has ended, and its subscriptions with it (D17)."""
+        self._filters.clear()
+
+    def _index_of(self, topic):
+        """The lowest subscribed index whose filter matches, or 0 (D28)."""
+        for index in sorted(self._filters):
+            if matches(self._filters[index], topic):
+                return index
+        return 0
+
+    def arrived(self, topic, payload):
+        """Queue a message. topic: bytes; payload: bytes or a view, copied here."""
+        size = len(topic) + len(payload)
+        if len(payload) > MESSAGE_BYTES:
+            self.discarded(topic, len(payload))
+            return
+        self.received += 1
+        index = self._index_of(topic)
+        while self._waiting and (
+            self._bytes + size > QUEUE_BYTES or len(self._waiting) >= QUEUE_MESSAGES
+        ):
+            self._lose(self._take(0)[1])
+        self._waiting.append((index, topic, bytes(payload)))
+        self._bytes += size
+        self._events.put(events.MSG, index)
+
+    def discarded(self, topic, size):
+        """A message of `size` bytes was too large to be received at all (D31)."""
+        self._lose(topic)
+
+    def _lose(self, topic):
+        self.lost += 1
+        self.overflow = True
+        self._events.put(events.OVERRUN, 0, shorten(topic, self._root()))
+
+    def _take(self, position):
+        message = self._waiting.pop(position)
+        self._bytes -= len(message[1]) + len(message[2])
+        return message
+
+    def get(self):
+        """The oldest message as (topic as the host would write it, payload), or None."""
+        if not self._waiting:
+            return None
+        _, topic, payload = self._take(0)
+        return shorten(topic, self._root()), payload
+
+    def get_from(self, index):
+        """The oldest message of Topic<index>, or of no topic in the list when index is 0: as
+        (topic, payload), or None."""
+        for position, message in enumerate(self._waiting):
+            if message[0] == index:
+                _, topic, payload = self._take(position)
+                return shorten(topic, self._root()), payload
+        return None
+
+    def __len__(self):
+        return len(self._waiting)

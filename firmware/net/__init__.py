@@ -1,0 +1,1 @@
+"""The station's link to the access point, and the clock."""

@@ -1,0 +1,139 @@
+"""The station: joining an access point, with the cause named when that fails."""
+
+import asyncio
+import time
+
+from micropython import const
+
+from firmware.log import INFO, log
+
+# How often the driver is asked, and how often it tries by itself before it says why it failed.
+_POLL_MS = const(50)
+_RECONNECTS = const(2)
+
+# The driver reports a disconnect() a moment later, and would take that for a failure of a
+# connect() that follows too soon.
+_PAUSE_MS = const(1000)
+
+# Values of WLAN.status(): connecting, with an address, or, once the driver's tries are used up,
+# the reason of IEEE 802.11 or of the driver itself. A wrong passphrase shows in several ways
+# (15, the four-way handshake timing out, most of all).
+_CONNECTING = const(1001)
+_GOT_IP = const(1010)
+_PASSPHRASE = (15, 202, 204, 205)
+_REASONS = {
+    200: b"Wi-Fi beacon lost",
+    201: b"Wi-Fi access point not found",
+    203: b"Wi-Fi association refused",
+    210: b"Wi-Fi access point has another security",
+    211: b"Wi-Fi access point has another authentication",
+    212: b"Wi-Fi signal too weak",
+}
+
+
+class WifiError(Exception):
+    """Joining failed; the argument (bytes) says why, fit for an error's detail."""
+
+
+def reason(status):
+    """The cause that a value of WLAN.status() stands for, as bytes."""
+    if status in _PASSPHRASE:
+        return b"Wi-Fi passphrase refused"
+    return _REASONS.get(status) or b"Wi-Fi failed, status %d" % status
+
+
+class Wifi:
+    """The station interface.
+
+    make: function that returns the `network.WLAN` object, called at the first use, so that the
+    radio's memory is not taken before.
+    """
+
+    def __init__(self, make):
+        self._make = make
+        self._wlan = None
+        self._joined = None
+        self._stopped_at = None
+
+    def linked(self):
+        """True while associated and with an address."""
+        return self._wlan is not None and self._wlan.isconnected()
+
+    async def join(self, ssid, passphrase, timeout_ms):
+        """Join the access point `ssid` (bytes) with `passphrase` (bytes, empty: open).
+
+        Returns at once when already joined with the same. Raises WifiError after `timeout_ms` at
+        the latest."""
+        if not ssid:
+            raise WifiError(b"no SSID")
+        wanted = (ssid, passphrase)
+        if self._joined == wanted and self.linked():
+            return
+        await self._start()
+        wlan = self._wlan
+        log(INFO, "wifi: joining")
+        self._joined = None
+        wlan.config(reconnects=_RECONNECTS)
+        if passphrase:
+            wlan.connect(ssid, passphrase)
+        else:
+            wlan.connect(ssid)
+        started = time.ticks_ms()
+        while not wlan.isconnected():
+            status = wlan.status()
+            if status != _CONNECTING and status != _GOT_IP:
+                self._stop()
+                raise WifiError(reason(status))
+            if time.ticks_diff(time.ticks_ms(), started) > timeout_ms:
+                self._stop()
+                raise WifiError(b"Wi-Fi timeout")
+            await asyncio.sleep_ms(_POLL_MS)
+        self._joined = wanted
+        log(INFO, "wifi: joined,", wlan.ifconfig()[0])
+
+    async def _start(self):
+        """Have the interface up and at rest."""
+        if self._wlan is None:
+            self._wlan = self._make()
+        if not self._wlan.active():
+            self._wlan.active(True)
+        elif self._joined:
+            self._stop()
+        if self._stopped_at is not None:
+            pause = _PAUSE_MS - time.ticks_diff(time.ticks_ms(), self._stopped_at)
+            if 0 < pause <= _PAUSE_MS:
+                await asyncio.sleep_ms(pause)
+            self._stopped_at = None
+
+    def _stop(self):
+        """Stop the driver, which otherwise goes on trying for ever."""
+        self._joined = None
+        self._stopped_at = time.ticks_ms()
+        self._wlan.disconnect()
+
+    def leave(self):
+        """Leave the access point and switch the radio off."""
+        self._joined = None
+        if self._wlan is not None and self._wlan.active():
+            self._wlan.disconnect()
+            self._wlan.active(False)
+            self._stopped_at = None
+
+    def address(self, field):
+        """One of (address, mask, gateway, DNS) by index, as bytes; 0.0.0.0 without a link."""
+        if not self.linked():
+            return b"0.0.0.0"
+        return self._wlan.ifconfig()[field].encode()
+
+    def address6(self):
+        """The IPv6 address as bytes, `::` when there is none."""
+        if not self.linked():
+            return b"::"
+        found = self._wlan.ipconfig("addr6")
+        # Pairs of address and state; a link-local one is better than none, a global one is best.
+        best = b"::"
+        for entry in found:
+            text = (entry[0] if isinstance(entry, tuple) else entry).encode()
+            if best == b"::" or not text.lower().startswith(b"fe80"):
+                best = text
+        return best

@@ -1,0 +1,18 @@
+"""Runs the module. A fatal error is told on the console and ends in a reset."""
+
+import sys
+import time
+
+import machine
+
+try:
+    # Set by boot.py, which runs before in the same namespace.
+    if not MAINTENANCE:  # noqa: F821
+        from firmware import app
+
+        app.main()
+except Exception as error:  # noqa: BLE001
+    sys.print_exception(error)
+    # Slow enough to be interrupted with Ctrl-C when this happens at every start.
+    time.sleep(2)
+    machine.reset()

@@ -1,0 +1,177 @@
+"""The dictionary and its store: chapter 5, D10, D11."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmware.at.errors import AtError
+from firmware.config import checks
+from firmware.config.dictionary import Dictionary
+from firmware.config.store import Store
+from firmware.profile import V05
+
+
+def make(folder):
+    dictionary = Dictionary(Store(str(folder)), V05, [b""] * 17)
+    dictionary.provide(b"Version", b"1.2.3")
+    dictionary.provide(b"EndPoint", b"localhost")
+    dictionary.provide(b"TopicRoot", b"uid")
+    return dictionary
+
+
+@pytest.fixture
+def config(tmp_path):
+    return make(tmp_path)
+
+
+def code(function, *args):
+    with pytest.raises(AtError) as caught:
+        function(*args)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (b"", b"x", 9),
+        (b"a" * 17, b"x", 9),
+        (b"\xff" * 17, b"x", 9),
+        (b"Topic_1", b"x", 10),
+        (b"SSID ", b"x", 10),
+        (b"\xc3\xa4", b"x", 10),
+        (b"Nothing", b"x", 11),
+        (b"Topic0", b"x", 11),
+        (b"Topic01", b"x", 11),
+        (b"Topic17", b"x", 11),
+        (b"Topic", b"x", 11),
+        (b"APN", b"x", 11),
+        (b"VERSION", b"HELLO", 12),
+        (b"Certificate", b"pem", 12),
+        (b"ipv4address", b"1.2.3.4", 12),
+        (b"EndPoint", b"", 4),
+        (b"EndPoint", b"a b", 4),
+        (b"EndPoint", b"host:0", 4),
+        (b"EndPoint", b"host:65536", 4),
+        (b"EndPoint", b"host:", 4),
+        (b"SSID", b"x" * 33, 4),
+        (b"Passphrase", b"short", 4),
+        (b"Passphrase", b"x" * 64, 4),
+        (b"Defender", b"-1", 4),
+        (b"Defender", b"1.5", 4),
+        (b"QoS", b"2", 4),
+        (b"TopicRoot", b"", 4),
+        (b"TopicRoot", b"a/#", 4),
+        (b"Topic1", b"x" * 257, 4),
+        (b"Topic1", b"\xff", 4),
+    ],
+)
+def test_refused_assignments(config, key, value, expected):
+    assert code(config.assign, key, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"endpoint", b"abc-ats.iot.eu-west-1.amazonaws.com"),
+        (b"Endpoint", b"localhost:8884"),
+        (b"TOPICROOT", b"building1/floor1"),
+        (b"Defender", b"3600"),
+        (b"SSID", b"caf\xc3\xa9 = \\ \n"),
+        (b"SSID", b""),
+        (b"Topic1", b"sensor1/state"),
+        (b"topic16", b"/a/+/b"),
+        (b"QoS", b"0"),
+    ],
+)
+def test_accepted_assignments(config, key, value):
+    config.assign(key, value)
+    assert config.query(key) == (value, False)
+    assert config.query(key.upper()) == (value, False)
+
+
+def test_what_is_kept_and_what_is_not(config, tmp_path):
+    for key, value in ((b"SSID", b"lab"), (b"Topic3", b"t"), (b"QoS", b"0")):
+        config.assign(key, value)
+    again = make(tmp_path)
+    assert again.query(b"SSID")[0] == b"lab"
+    assert again.query(b"Topic3")[0] == b""
+    assert again.query(b"EndPoint")[0] == b"localhost"
+
+
+def test_the_passphrase_is_write_only(config):
+    config.assign(b"Passphrase", b"12345678")
+    assert code(config.query, b"Passphrase") == 13
+    assert config.get(b"Passphrase") == b"12345678"
+
+
+def test_the_same_value_is_not_written_again(tmp_path):
+    store = Store(str(tmp_path))
+    config = Dictionary(store, V05, [b""] * 17)
+    for _ in range(3):
+        config.assign(b"SSID", b"lab")
+    assert store.writes == 1
+
+
+def test_a_store_that_refuses_leaves_the_old_value(config, monkeypatch):
+    config.assign(b"SSID", b"old")
+
+    def refuse(name, value):
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(config._store, "write", refuse)
+    assert code(config.assign, b"SSID", b"new") == 4
+    assert config.query(b"SSID")[0] == b"old"
+
+
+@given(st.binary(max_size=300))
+def test_store_round_trip(tmp_path_factory, value):
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    store.write("k", value)
+    assert store.read("k") == value
+    assert store.lost == []
+
+
+@given(st.data())
+def test_a_damaged_file_is_lost_and_never_believed(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("store")
+    store = Store(str(folder))
+    store.write("k", b"some value")
+    content = bytearray((folder / "k").read_bytes())
+    position = data.draw(st.integers(0, len(content) * 8 - 1))
+    content[position // 8] ^= 1 << position % 8
+    (folder / "k").write_bytes(content)
+    assert store.read("k") is None
+    assert store.lost == ["k"]
+    store.write("k", b"new")
+    assert (store.read("k"), store.lost) == (b"new", [])
+
+
+def test_a_file_cut_short_and_an_empty_one_are_lost(tmp_path):
+    store = Store(str(tmp_path))
+    store.write("k", b"some value")
+    content = (tmp_path / "k").read_bytes()
+    for size in range(len(content)):
+        (tmp_path / "k").write_bytes(content[:size])
+        assert store.read("k") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"host", (b"host", 8883)),
+        (b"a.b-c.D:1", (b"a.b-c.D", 1)),
+        (b"h:65535", (b"h", 65535)),
+    ],
+)
+def test_split_host(value, expected):
+    assert checks.split_host(value, 8883) == expected
+
+
+@given(st.binary(max_size=20))
+def test_split_host_never_fails_otherwise(value):
+    try:
+        host, port = checks.split_host(value, 8883)
+    except ValueError:
+        return
+    assert host
+    assert 0 < port < 65536

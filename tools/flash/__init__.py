@@ -1,0 +1,1 @@
+"""Puts the application and an identity onto a board that runs MicroPython."""

@@ -1,0 +1,187 @@
+"""`python -m tools.flash`: what `make flash` runs.
+
+The order makes an interrupted run harmless: a flag comes first, boot.py honours it and starts
+neither application nor watchdog, and it goes last, when all that was written has been read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from firmware.board import BOARDS
+from tools.factory import factory_files
+from tools.flash.board import OLDEST, Board, FlashError
+from tools.sim import romfs
+
+ROOT = Path(__file__).resolve().parents[2]
+_APP = "/app/a/"
+_FLAG = "/maintenance"
+_AMAZON = Path(__file__).with_name("amazon_roots.pem")
+
+# Which of our boards a chip is, when the person does not say.
+_BY_CHIP = (
+    ("ESP32S3", "ESP32-S3-DevKitC-1"),
+    ("ESP32C3", "ESP32-C3-ExpressLink"),
+    ("ESP32", "ESP32-DevKitC"),
+)
+
+# What the application prints on the console when it has come up (firmware/app.py).
+_MARK = "module: ready"
+_START_S = 20
+
+
+def application() -> dict[str, bytes]:
+    """{path on the board: content} of the application: boot scripts as source, the rest compiled."""
+    files = romfs.compiled(romfs.sources(ROOT))
+    scripts = ("boot.py", "main.py")
+    return {("/" if name in scripts else _APP) + name: data for name, data in files.items()}
+
+
+def _identity(board_name, endpoint, cert, key, ca, thing, ntp) -> dict[str, bytes]:
+    """The factory files for the options given; none when none of them was."""
+    given = {"ENDPOINT": endpoint, "CERT": cert, "KEY": key}
+    if not any(given.values()):
+        return {}
+    missing = [name for name, value in given.items() if not value]
+    if missing:
+        raise FlashError(f"ENDPOINT, CERT and KEY belong together; missing: {', '.join(missing)}")
+    try:
+        return factory_files(
+            endpoint=endpoint,
+            ntp=ntp,
+            board=board_name,
+            roots_pem=Path(ca or _AMAZON).read_bytes(),
+            birth=(Path(cert).read_bytes(), Path(key).read_bytes()),
+            thing=thing,
+        )
+    except OSError as error:
+        raise FlashError(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise FlashError(str(error)) from None
+
+
+def _check(board: Board) -> str:
+    """Refuse what cannot run us; the name of our board for this chip."""
+    system, machine, version, room, _heap = board.describe()
+    number = ".".join(map(str, version))
+    if system != "esp32":
+        raise FlashError(f"{board.port} runs MicroPython {number} on {system}; an ESP32 is needed")
+    if tuple(version[:2]) < OLDEST:
+        raise FlashError(
+            f"MicroPython {number} is too old: {OLDEST[0]}.{OLDEST[1]} or newer is needed."
+            " Flash a newer image with esptool first."
+        )
+    need = 400 * 1024
+    if room < need:
+        raise FlashError(f"{room // 1024} KiB free on the filesystem; {need // 1024} are needed")
+    chip = machine.upper().replace("-", "")
+    for part, name in _BY_CHIP:
+        if part in chip:
+            return name
+    raise FlashError(f"the chip of {machine} is not supported; name a board with BOARD=")
+
+
+def _folders(paths) -> list[str]:
+    """Every folder that `paths` need, parents first."""
+    found = set()
+    for path in paths:
+        for parent in Path(path).parents:
+            if str(parent) != "/":
+                found.add(str(parent))
+    return sorted(found)
+
+
+def _write(board: Board, files: dict[str, bytes], console: Console) -> int:
+    """Write what differs from what is there; the number of files written."""
+    there = board.digests(files)
+    wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    changed = {path: files[path] for path in files if there[path] != wanted[path]}
+    board.make_folders(_folders(files))
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("writing", total=sum(map(len, changed.values())))
+        for path, data in changed.items():
+            progress.update(task, description=path)
+            board.write(path, data, lambda count: progress.advance(task, count))
+        progress.update(task, description="written")
+    now = board.digests(changed)
+    wrong = [path for path in changed if now[path] != wanted[path]]
+    if wrong:
+        raise FlashError(f"not what was written: {', '.join(wrong)}. Is the flash worn out?")
+    return len(changed)
+
+
+def _flash(port, name, identity_options, console) -> None:
+    files = application()
+    # Before the board is troubled: a wrong certificate is the likeliest mistake.
+    _identity(name or "ESP32-DevKitC", **identity_options)
+    board = Board(port)
+    try:
+        name = name or _check(board)
+        factory = _identity(name, **identity_options)
+        console.print(f"{port}: {name}")
+        board.write(_FLAG, b"make flash\n")
+        # A running application holds the heap and the watchdog; after a reset the flag keeps it
+        # from starting.
+        board.restart()
+        if not factory and "/factory/cert.der" not in board.files("/factory"):
+            raise FlashError(
+                "this board has no identity yet: give ENDPOINT=, CERT= and KEY= (and CA= when"
+                " the endpoint is not AWS)"
+            )
+        stale = [
+            path
+            for path in board.files(_APP.rstrip("/"))
+            if path not in files and not any(file.startswith(path) for file in files)
+        ]
+        board.remove(stale)
+        count = _write(board, files | factory, console)
+        board.remove([_FLAG])
+        heard = board.restart_and_listen(_MARK, _START_S)
+    finally:
+        board.close()
+    if _MARK not in heard:
+        tail = "\n  ".join(heard.splitlines()[-12:]) or "nothing"
+        raise FlashError(
+            f"all {count} files are written, but the module did not report in {_START_S} s."
+            f" The console said:\n  {tail}"
+        )
+    line = next(line for line in heard.splitlines() if _MARK in line)
+    console.print(f"{count} files written, {len(stale)} removed. The board says: {line.strip()}")
+
+
+@click.command()
+@click.option("--port", required=True, help="serial port of the board's REPL")
+@click.option("--board", type=click.Choice(sorted(BOARDS)), help="default: by the chip")
+@click.option("--endpoint", default="", help="host or host:port of the AWS IoT endpoint")
+@click.option("--cert", default="", help="device certificate, PEM")
+@click.option("--key", default="", help="its private key, PEM")
+@click.option("--ca", default="", help="server root certificates, PEM; default: Amazon's")
+@click.option("--thing", default=None, help="thing name; default: the chip's own number")
+@click.option("--ntp", default="pool.ntp.org", help="time server, host or host:port")
+def main(port, board, endpoint, cert, key, ca, thing, ntp) -> None:
+    """Install the application and, when given, an identity on a board that runs MicroPython."""
+    console = Console(highlight=False)
+    options = {
+        "endpoint": endpoint,
+        "cert": cert,
+        "key": key,
+        "ca": ca,
+        "thing": thing or None,
+        "ntp": ntp,
+    }
+    try:
+        _flash(port, board, options, console)
+    except FlashError as error:
+        print(f"flash: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
