@@ -1,0 +1,197 @@
+# The wire format of MQTT 3.1.1 (OASIS, 29 October 2014): building and reading packets.
+# Pure functions on byte buffers, the same on MicroPython and CPython.
+
+try:
+    from micropython import const
+except ImportError:  # CPython, where the unit tests run
+
+    def const(value):
+        return value
+
+
+# Codes of an MQTTException beside CONNACK's return codes (1 and above).
+REFUSED = const(0x80)
+BY_CLIENT = const(-1)
+BY_SERVER = const(-2)
+TIMEOUT = const(-3)
+KEEPALIVE = const(-4)
+PROTOCOL = const(-5)
+
+# First bytes of packets.
+CONNACK = const(0x20)
+PUBLISH = const(0x30)
+PUBACK = const(0x40)
+SUBSCRIBE = const(0x82)
+SUBACK = const(0x90)
+UNSUBSCRIBE = const(0xA2)
+UNSUBACK = const(0xB0)
+PINGRESP = const(0xD0)
+PINGREQ_PACKET = b"\xc0\x00"
+DISCONNECT_PACKET = b"\xe0\x00"
+# Bits of a PUBLISH's first byte.
+DUP = const(0x08)
+QOS1 = const(0x02)
+QOS_MASK = const(0x06)
+RETAIN = const(0x01)
+
+_PROTOCOL = b"\x00\x04MQTT\x04"
+_CLEAN_SESSION = const(0x02)
+_WILL = const(0x04)
+_WILL_QOS_SHIFT = const(3)
+_WILL_RETAIN = const(0x20)
+_PASSWORD = const(0x40)
+_USER = const(0x80)
+_MAX_REMAINING = const(268435455)
+_MAX_STRING = const(65535)
+
+
+class MQTTException(Exception):
+    """The connection was refused, broken off or closed: `MQTTException(code, text)`."""
+
+    @property
+    def code(self):
+        """CONNACK's return code, REFUSED (SUBACK 0x80), or one of the negative codes."""
+        return self.args[0]
+
+
+def malformed(text):
+    """The exception for a packet that breaks the protocol; to be raised by the caller."""
+    return MQTTException(PROTOCOL, text)
+
+
+def as_bytes(value):
+    """`value` as bytes: text is encoded as UTF-8, bytes-like objects stay what they are."""
+    return value.encode() if isinstance(value, str) else value
+
+
+def put_length(buf, at, length):
+    """Write a Remaining Length (section 2.2.3) into `buf` at `at`; return the index after it.
+
+    ValueError above 268,435,455, IndexError when `buf` is too short.
+    """
+    if length > _MAX_REMAINING:
+        raise ValueError("packet too long")
+    while length > 127:
+        buf[at] = length & 127 | 128
+        length >>= 7
+        at += 1
+    buf[at] = length
+    return at + 1
+
+
+def get_length(buf, at, end):
+    """Read the Remaining Length at `at` in `buf[:end]`.
+
+    Return (length, index after it), or None when bytes are still missing.
+    MQTTException when a fifth byte would follow (section 2.2.3).
+    """
+    length = 0
+    shift = 0
+    while at < end:
+        byte = buf[at]
+        at += 1
+        length |= (byte & 127) << shift
+        if byte < 128:
+            return length, at
+        shift += 7
+        if shift > 21:
+            raise malformed("bad remaining length")
+    return None
+
+
+def put_publish(buf, first, topic, packet_id, size):
+    """Write all of a PUBLISH but its message (section 3.3) at the start of `buf`.
+
+    `first` is the first byte with its flags, `topic` bytes (1 to 65,535), `packet_id` 1 to 65535
+    with QoS 1 and 0 with QoS 0, `size` the length of the message. Return the header's length.
+    ValueError for a topic or message that MQTT cannot carry, or a topic that `buf` cannot hold.
+    """
+    length = len(topic)
+    if not 0 < length <= _MAX_STRING or length + 9 > len(buf):
+        raise ValueError("topic length")
+    buf[0] = first
+    remaining = length + size + (4 if packet_id else 2)
+    if remaining < 128:
+        buf[1] = remaining
+        at = 2
+    else:
+        at = put_length(buf, 1, remaining)
+    buf[at] = length >> 8
+    buf[at + 1] = length & 255
+    at += 2
+    buf[at : at + length] = topic
+    at += length
+    if packet_id:
+        buf[at] = packet_id >> 8
+        buf[at + 1] = packet_id & 255
+        at += 2
+    return at
+
+
+def _string(value):
+    value = as_bytes(value)
+    if len(value) > _MAX_STRING:
+        raise ValueError("string too long")
+    return len(value).to_bytes(2, "big") + value
+
+
+def _packet(first, body):
+    header = bytearray(5)
+    header[0] = first
+    return bytes(header[: put_length(header, 1, len(body))]) + body
+
+
+def connect_packet(client_id, clean_session, keepalive, user=None, password=None, will=None):
+    """A CONNECT packet (section 3.1). `keepalive` in seconds; `will` is None or a tuple
+    (topic, message, retain, qos)."""
+    flags = _CLEAN_SESSION if clean_session else 0
+    payload = _string(client_id)
+    if will is not None:
+        flags |= _WILL | will[3] << _WILL_QOS_SHIFT | (_WILL_RETAIN if will[2] else 0)
+        payload += _string(will[0]) + _string(will[1])
+    if user is not None:
+        flags |= _USER
+        payload += _string(user)
+        if password is not None:
+            flags |= _PASSWORD
+            payload += _string(password)
+    body = _PROTOCOL + bytes((flags, keepalive >> 8, keepalive & 255)) + payload
+    return _packet(0x10, body)
+
+
+def subscribe_packet(packet_id, topic, qos):
+    """A SUBSCRIBE packet (section 3.8) for one topic filter."""
+    body = packet_id.to_bytes(2, "big") + _string(topic) + bytes((qos,))
+    return _packet(SUBSCRIBE, body)
+
+
+def unsubscribe_packet(packet_id, topic):
+    """An UNSUBSCRIBE packet (section 3.10) for one topic filter."""
+    return _packet(UNSUBSCRIBE, packet_id.to_bytes(2, "big") + _string(topic))
+
+
+def puback_packet(packet_id):
+    """A PUBACK packet (section 3.4)."""
+    return bytes((PUBACK, 2, packet_id >> 8, packet_id & 255))
+
+
+def publish_layout(buf, first, body, limit):
+    """Where the parts of a received PUBLISH are: (end of topic, packet id, start of message).
+
+    `body` is the index after the Remaining Length, `limit` the index after the packet; `buf` must
+    hold topic and packet id. The packet id is 0 with QoS 0. MQTTException when the packet is
+    malformed or has QoS 2, which this client never asks for (section 3.3.1.2).
+    """
+    qos = first & QOS_MASK
+    if qos > QOS1:
+        raise malformed("PUBLISH with QoS above 1")
+    topic_end = body + 2 + (buf[body] << 8 | buf[body + 1])
+    message = topic_end + 2 if qos else topic_end
+    if message > limit or topic_end == body + 2:
+        raise malformed("bad topic in PUBLISH")
+    if not qos:
+        return topic_end, 0, message
+    packet_id = buf[topic_end] << 8 | buf[topic_end + 1]
+    if not packet_id:
+        raise malformed("PUBLISH with packet id 0")
+    return topic_end, packet_id, message

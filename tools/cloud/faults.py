@@ -1,0 +1,161 @@
+"""Fault switches: what may go wrong between a client and the cloud, set while it runs.
+
+A fault may be limited to one client (its client id, or the thing of its certificate), to a number
+of hits (`count`) and to every n-th occasion (`every`). Operator connections are exempt unless a
+fault names them; faults at TCP level come before anybody is known and spare nobody.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass
+
+from tools.cloud import packets, pki
+
+# kind -> (fields that it takes besides client, count and every; fields that it must have)
+KINDS = {
+    "refuse": ({"at", "code"}, {"at"}),
+    "silent": ({"at"}, {"at"}),
+    "delay": ({"packet", "ms"}, {"ms"}),
+    "drop": ({"packet", "direction"}, {"packet"}),
+    "duplicate": (set(), set()),
+    "close": ({"packet"}, {"packet"}),
+    "dribble": ({"packet", "size", "ms"}, set()),
+    "server-certificate": ({"which"}, {"which"}),
+    "suback": ({"filter"}, set()),
+}
+STAGES = {"refuse": ("tcp", "connect"), "silent": ("tcp", "tls", "connect", "live")}
+_COMMON = {"kind", "client", "count", "every"}
+
+
+@dataclass
+class Fault:
+    """One switch. `hits` counts how often it acted; with a `count` it rests after that many."""
+
+    id: int
+    kind: str
+    client: str | None = None
+    count: int | None = None
+    every: int = 1
+    at: str | None = None
+    code: int = 3
+    packet: str | None = None
+    direction: str = "out"
+    ms: int = 0
+    size: int = 1
+    which: str | None = None
+    filter: str | None = None
+    seen: int = 0
+    hits: int = 0
+
+    def hit(self) -> bool:
+        """Count an occasion; whether the fault acts on it."""
+        if self.count is not None and self.hits >= self.count:
+            return False
+        self.seen += 1
+        if self.seen % self.every:
+            return False
+        self.hits += 1
+        return True
+
+
+def _check(values: dict) -> None:
+    kind = values.get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"no fault {kind}: {', '.join(KINDS)}")
+    allowed, needed = KINDS[kind]
+    for name in values:
+        if name not in allowed | _COMMON:
+            raise ValueError(f"fault {kind} takes no {name}")
+    for name in needed:
+        if values.get(name) is None:
+            raise ValueError(f"fault {kind} needs {name}")
+    if kind in STAGES and values["at"] not in STAGES[kind]:
+        raise ValueError(f"{kind} is possible at {', '.join(STAGES[kind])}")
+    if values.get("at") == "tcp" and values.get("client") is not None:
+        raise ValueError("at tcp nobody is known: no client")
+    if kind == "server-certificate":
+        if values["which"] not in pki.SERVER_CERTIFICATES:
+            raise ValueError(f"which: {', '.join(pki.SERVER_CERTIFICATES)}")
+        if values.get("client") is not None:
+            raise ValueError("the server's certificate is shown before anybody is known")
+    packet = values.get("packet")
+    if packet is not None and packet not in packets.NAMES.values():
+        raise ValueError(f"no packet {packet}")
+    if values.get("direction", "out") not in ("in", "out"):
+        raise ValueError("direction is in or out")
+    for name, least in (("count", 1), ("every", 1), ("ms", 0), ("size", 1), ("code", 1)):
+        value = values.get(name)
+        if value is not None and (type(value) is not int or value < least):
+            raise ValueError(f"{name} takes a whole number from {least}")
+    if values.get("code", 1) > 255:
+        raise ValueError("code takes one byte")
+
+
+class FaultTable:
+    """All faults that are set."""
+
+    def __init__(self):
+        self._faults: dict[int, Fault] = {}
+        self._ids = itertools.count(1)
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
+    def set(self, values: dict) -> Fault:
+        """Add a fault from its fields; raises ValueError for one that makes no sense."""
+        _check(values)
+        given = {name: value for name, value in values.items() if value is not None}
+        if given["kind"] == "close":
+            # One packet is cut; a client that comes back is served.
+            given.setdefault("count", 1)
+        fault = Fault(next(self._ids), **given)
+        self._faults[fault.id] = fault
+        return fault
+
+    def clear(self, what) -> list[Fault]:
+        """Take faults away: an id, a kind, or `all`; returns what was taken."""
+        if what == "all":
+            gone = list(self._faults.values())
+        elif isinstance(what, str) and what in KINDS:
+            gone = [fault for fault in self._faults.values() if fault.kind == what]
+        elif what in self._faults:
+            gone = [self._faults[what]]
+        else:
+            raise ValueError(f"no fault {what}")
+        for fault in gone:
+            del self._faults[fault.id]
+        return gone
+
+    def as_list(self) -> list[dict]:
+        """The faults, with the fields that their kind takes and their hits."""
+        out = []
+        for fault in self._faults.values():
+            shown = KINDS[fault.kind][0] | _COMMON | {"id", "hits"}
+            out.append({name: value for name, value in asdict(fault).items() if name in shown})
+        return out
+
+    def take(self, kind: str, who=None, **wanted) -> Fault | None:
+        """The fault of this kind that acts now, counted as a hit; None when there is none.
+
+        `who`: the connection (with `client_id` and `principal`), None before anybody is known.
+        `wanted`: fields that must agree; a fault whose field is None agrees with everything.
+        """
+        for fault in self._faults.values():
+            if fault.kind != kind or not _concerns(fault, who):
+                continue
+            if any(getattr(fault, name) not in (None, value) for name, value in wanted.items()):
+                continue
+            if fault.hit():
+                return fault
+        return None
+
+
+def _concerns(fault: Fault, who) -> bool:
+    if who is None:
+        return fault.client is None
+    principal = who.principal
+    if fault.client is None:
+        return principal is None or not principal.operator
+    things = principal.things if principal is not None else ()
+    return fault.client == who.client_id or fault.client in things

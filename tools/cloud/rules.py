@@ -1,0 +1,396 @@
+"""The rules that the local cloud enforces, one table.
+
+Code that enforces a rule names it when it refuses or closes, so every log line leads back here.
+Tags say how well a rule is known: `doc` (AWS documentation), `code` (read in public source),
+`ran` (seen in a run), `issue` (said by AWS staff in public), `recalled` (from memory, not checked
+again), `design` (our own choice where nothing is known). The last two are unproven.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TAGS = ("doc", "code", "ran", "issue", "recalled", "design")
+UNPROVEN = ("recalled", "design")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: its name, where it comes from, how well it is known, and one sentence.
+
+    `reason` is the `disconnectReason` of the lifecycle event when this rule closes a connection.
+    """
+
+    name: str
+    section: str
+    tag: str
+    text: str
+    reason: str = "CLIENT_ERROR"
+
+
+_TABLE = (
+    # -- before MQTT --
+    Rule(
+        "tls-version",
+        "AWS IoT: transport security",
+        "doc",
+        "TLS 1.2 and 1.3 are offered, with AWS's cipher suites and without session tickets.",
+    ),
+    Rule(
+        "sni",
+        "AWS IoT: transport security",
+        "doc",
+        "The handshake must carry the endpoint's name as SNI; without it, or with another name, "
+        "it fails.",
+    ),
+    Rule(
+        "certificate-required",
+        "AWS IoT: X.509 client certificates",
+        "doc",
+        "A client without a certificate cannot finish the handshake on the MQTT port.",
+    ),
+    Rule(
+        "certificate-registered",
+        "AWS IoT: X.509 client certificates",
+        "design",
+        "A certificate that is not in the registry fails the handshake, whoever signed it; a "
+        "registered one is accepted, whoever signed it.",
+        "AUTH_ERROR",
+    ),
+    Rule(
+        "certificate-active",
+        "AWS IoT: X.509 client certificates",
+        "recalled",
+        "A certificate that is not ACTIVE gets through the handshake; its CONNECT is answered by "
+        "a close without CONNACK, and a live connection ends when its certificate stops being "
+        "ACTIVE.",
+        "AUTH_ERROR",
+    ),
+    Rule(
+        "handshake-deadline",
+        "local cloud",
+        "design",
+        "TLS handshake and CONNECT must each arrive within 30 seconds.",
+    ),
+    # -- CONNECT --
+    Rule(
+        "connect-first",
+        "MQTT 3.1.1 section 3.1",
+        "doc",
+        "The first packet must be CONNECT; anything else closes.",
+    ),
+    Rule(
+        "connect-once",
+        "AWS IoT: disconnect reasons",
+        "doc",
+        "A second CONNECT on one connection closes it.",
+    ),
+    Rule(
+        "connack-first",
+        "AWS IoT: MQTT",
+        "design",
+        "Nothing but DISCONNECT may be sent before CONNACK; AWS does not promise to handle it, "
+        "here it closes.",
+    ),
+    Rule(
+        "protocol-version",
+        "AWS IoT: protocol versions",
+        "design",
+        "MQTT 3.1.1 only: another name or level gets CONNACK 1 and a close (AWS also speaks 5.0).",
+    ),
+    Rule(
+        "client-id",
+        "AWS IoT: client id limits",
+        "doc",
+        "A client id has 1 to 128 bytes and does not start with `$`; another one is refused "
+        "(CONNACK 2 is our choice).",
+    ),
+    Rule(
+        "connect-policy",
+        "AWS IoT: differences from MQTT 3.1.1",
+        "doc",
+        "A CONNECT that the policy does not allow is answered with CONNACK code 7 and closed.",
+        "AUTH_ERROR",
+    ),
+    Rule(
+        "will-policy",
+        "AWS IoT: last will",
+        "design",
+        "A last will must pass the topic rules and the publish policy at CONNECT, or CONNECT is "
+        "refused with code 7; QoS 2 closes.",
+        "AUTH_ERROR",
+    ),
+    Rule(
+        "will",
+        "AWS IoT: last will",
+        "doc",
+        "The last will is published when a connection ends without DISCONNECT.",
+    ),
+    Rule(
+        "take-over",
+        "AWS IoT: disconnect reasons",
+        "doc",
+        "A new connection with the same client id wins; the old one is dropped.",
+        "DUPLICATE_CLIENTID",
+    ),
+    Rule(
+        "keep-alive",
+        "AWS IoT: keep-alive",
+        "doc",
+        "Keep-alive is clamped to 30 to 1200 s (0 means 1200), and 1.5 times that without a "
+        "packet closes.",
+        "MQTT_KEEP_ALIVE_TIMEOUT",
+    ),
+    # -- packets --
+    Rule(
+        "malformed",
+        "AWS IoT: disconnect reasons",
+        "doc",
+        "A packet that MQTT 3.1.1 does not allow closes the connection.",
+    ),
+    Rule(
+        "payload-size",
+        "AWS IoT: message size",
+        "doc",
+        "A payload has at most 131072 bytes; a larger one closes.",
+    ),
+    Rule(
+        "topic-length",
+        "AWS IoT: topic limits",
+        "doc",
+        "A topic or filter has at most 256 bytes of UTF-8, not counting `$aws/rules/<rule>/`; a "
+        "longer one closes.",
+    ),
+    Rule(
+        "topic-slashes",
+        "AWS IoT: topic limits",
+        "doc",
+        "A topic or filter has at most 7 slashes, not counting `$aws/rules/<rule>/`; more close.",
+    ),
+    Rule(
+        "qos2",
+        "AWS IoT: quality of service",
+        "doc",
+        "A QoS 2 PUBLISH or SUBSCRIBE is not answered and not acted on.",
+    ),
+    Rule(
+        "reserved-topic",
+        "AWS IoT: reserved topics",
+        "doc",
+        "Publish or subscribe to a `$` topic that does not exist, or not in that direction, "
+        "closes (operator certificates are exempt).",
+    ),
+    Rule(
+        "basic-ingest",
+        "AWS IoT: basic ingest",
+        "recalled",
+        "A publish to `$aws/rules/<rule>/…` is accepted and reaches no subscriber; there is no "
+        "rule engine here.",
+    ),
+    # -- publish --
+    Rule(
+        "publish-policy",
+        "AWS IoT: policies",
+        "issue",
+        "A publish that the policy does not allow closes the socket with no MQTT answer.",
+        "FORBIDDEN_ACCESS",
+    ),
+    Rule(
+        "retain-policy",
+        "AWS IoT: policies",
+        "recalled",
+        "RETAIN=1 needs iot:RetainPublish besides iot:Publish, else the socket is closed.",
+        "FORBIDDEN_ACCESS",
+    ),
+    Rule(
+        "retain-reserved",
+        "AWS IoT: retained messages",
+        "design",
+        "RETAIN=1 on a topic that starts with `$` is not supported; here it closes.",
+    ),
+    Rule(
+        "retain-exact",
+        "AWS IoT: retained messages",
+        "doc",
+        "A retained message goes to a new subscription without wildcards only.",
+    ),
+    Rule(
+        "unacknowledged",
+        "AWS IoT: message broker quotas",
+        "doc",
+        "At most 100 QoS 1 messages are unacknowledged in each direction; further ones are held "
+        "back.",
+    ),
+    Rule(
+        "redelivery",
+        "AWS IoT: message ordering and redelivery",
+        "doc",
+        "A redelivered QoS 1 message may carry DUP=1 and its packet id, or a new id and DUP=0 "
+        "(setting `redelivery`).",
+    ),
+    # -- subscribe --
+    Rule(
+        "subscribe-policy",
+        "AWS IoT: policies",
+        "issue",
+        "A subscribe that the policy does not allow closes the socket with no SUBACK.",
+        "FORBIDDEN_ACCESS",
+    ),
+    Rule(
+        "receive-policy",
+        "AWS IoT: policies",
+        "recalled",
+        "A message that iot:Receive does not allow is not delivered; the connection stays.",
+    ),
+    Rule(
+        "filters-per-subscribe",
+        "AWS IoT: message broker quotas",
+        "doc",
+        "A SUBSCRIBE or UNSUBSCRIBE has at most 8 filters; a ninth closes without an answer.",
+    ),
+    Rule(
+        "subscriptions",
+        "AWS IoT: message broker quotas",
+        "doc",
+        "A connection has at most 50 subscriptions; further filters get SUBACK 0x80 (AWS may also "
+        "close).",
+    ),
+    Rule(
+        "hash-not-parent",
+        "AWS IoT: topic filters",
+        "doc",
+        "The filter `a/#` does not match the topic `a`.",
+    ),
+    Rule(
+        "dollar-not-wild",
+        "MQTT 3.1.1 section 4.7.2",
+        "doc",
+        "A filter that starts with a wildcard does not match a topic that starts with `$`.",
+    ),
+    Rule(
+        "one-copy",
+        "local cloud",
+        "design",
+        "A message that several filters of one client match is delivered once, with the highest "
+        "QoS granted.",
+    ),
+    Rule(
+        "requester-delivery",
+        "AWS IoT: Jobs over MQTT",
+        "doc",
+        "An answer goes to the client that asked, also when it did not subscribe.",
+    ),
+    # -- sessions --
+    Rule(
+        "session-expiry",
+        "AWS IoT: persistent sessions",
+        "doc",
+        "A persistent session ends one hour after its connection (setting `session_expiry`).",
+    ),
+    Rule(
+        "backlog-rate",
+        "AWS IoT: persistent sessions",
+        "doc",
+        "The QoS 1 backlog of a session is replayed at no more than 10 messages a second (setting "
+        "`replay_per_second`).",
+    ),
+    Rule(
+        "backlog-size",
+        "local cloud",
+        "design",
+        "A session holds at most 1000 messages; the oldest is lost first.",
+    ),
+    Rule(
+        "lifecycle",
+        "AWS IoT: lifecycle events",
+        "doc",
+        "Connects and disconnects are published on `$aws/events/presence/…/<client id>`.",
+    ),
+    # -- quotas --
+    Rule(
+        "publish-rate",
+        "AWS IoT: message broker quotas",
+        "doc",
+        "100 publishes a second per connection, in and out together; enforced, further ones are "
+        "discarded.",
+        "THROTTLED",
+    ),
+    Rule(
+        "throughput",
+        "AWS IoT: message broker quotas",
+        "doc",
+        "512 KiB a second per connection and direction; enforced, further publishes are "
+        "discarded.",
+        "THROTTLED",
+    ),
+    Rule(
+        "connect-rate",
+        "AWS IoT: message broker quotas",
+        "doc",
+        "One CONNECT a second for a client id; enforced, a further one is closed without CONNACK "
+        "(the close is our choice).",
+        "THROTTLED",
+    ),
+    # -- ends that no rule of AWS demands --
+    Rule(
+        "slow-reader",
+        "local cloud",
+        "design",
+        "QoS 0 messages for a client with more than 1 MiB unread are discarded.",
+    ),
+    Rule(
+        "client-disconnect",
+        "AWS IoT: disconnect reasons",
+        "doc",
+        "The client sent DISCONNECT.",
+        "CLIENT_INITIATED_DISCONNECT",
+    ),
+    Rule(
+        "connection-lost",
+        "AWS IoT: disconnect reasons",
+        "doc",
+        "The client closed or lost the connection without DISCONNECT.",
+        "CONNECTION_LOST",
+    ),
+    Rule(
+        "server-stop",
+        "AWS IoT: disconnect reasons",
+        "doc",
+        "The local cloud ended, or an operator kicked the client.",
+        "SERVER_INITIATED_DISCONNECT",
+    ),
+    Rule(
+        "fault",
+        "local cloud",
+        "design",
+        "A fault switch closed or refused the connection.",
+        "SERVER_ERROR",
+    ),
+    Rule(
+        "https-publish",
+        "AWS IoT: HTTPS",
+        "doc",
+        "POST /topics/<topic>?qos=0|1 publishes under the certificate's policy.",
+    ),
+)
+
+RULES = {rule.name: rule for rule in _TABLE}
+
+
+def rule(name: str) -> Rule:
+    """The rule called `name`; KeyError when the table has none."""
+    return RULES[name]
+
+
+def unproven() -> list[Rule]:
+    """The rules that nothing published backs."""
+    return [entry for entry in _TABLE if entry.tag in UNPROVEN]
+
+
+def as_markdown() -> str:
+    """The whole table, as `python -m tools.cloud rules` prints it and the manual holds it."""
+    lines = ["| Rule | From | Tag | What |", "|---|---|---|---|"]
+    lines += [f"| `{r.name}` | {r.section} | {r.tag} | {r.text} |" for r in _TABLE]
+    lines += ["", "Unproven (tag recalled or design): "]
+    lines[-1] += ", ".join(f"`{r.name}`" for r in unproven()) + "."
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,154 @@
+"""Stands for MicroPython's `esp32` module: partitions with rollback, NVS, wake sources."""
+
+import sim_flash as flash
+import sim_image as image
+from sim_host import config
+from sim_nvs import NVS
+from sim_power import wake
+
+WAKEUP_ALL_LOW = False
+WAKEUP_ANY_HIGH = True
+HEAP_EXEC = 1
+HEAP_DATA = 4
+
+_OTA_SUBTYPE = 0x10
+
+
+def _rows(label=None):
+    return [row for row in config["partitions"] if label is None or row[0] == label]
+
+
+def _app_slots():
+    return [row for row in config["partitions"] if row[1] == Partition.TYPE_APP]
+
+
+
+
+class Partition:
+    BOOT = 0
+    RUNNING = 1
+    TYPE_APP = 0
+    TYPE_DATA = 1
+
+    def __init__(self, id, block_size=4096):
+        if id == Partition.RUNNING:
+            id = config["running"]
+        elif id == Partition.BOOT:
+            slots = _app_slots()
+            slot = image.selected(_rows("otadata")[0][3], len(slots))
+            id = slots[slot or 0][0]
+        rows = _rows(id)
+        if not rows:
+            raise OSError(2)
+        if block_size <= 0 or block_size & (block_size - 1) or block_size > 4096:
+            raise ValueError("block size")
+        self._label, self._type, self._subtype, self._address, self._size = rows[0]
+        self._block = block_size
+
+    def __repr__(self):
+        return "<Partition type=%d, subtype=%d, address=%d, size=%d, label=%s, encrypted=0>" % (
+            self._type,
+            self._subtype,
+            self._address,
+            self._size,
+            self._label,
+        )
+
+    @staticmethod
+    def find(type=0, subtype=0xFF, *, label=None, block_size=4096):
+        return [
+            Partition(row[0], block_size)
+            for row in _rows(label)
+            if row[1] == type and subtype in (0xFF, row[2])
+        ]
+
+    def info(self):
+        return self._type, self._subtype, self._address, self._size, self._label, False
+
+    def _place(self, block, offset, size):
+        at = block * self._block + offset
+        if at < 0 or at + size > self._size:
+            raise OSError(-260, "ESP_ERR_INVALID_SIZE")
+        return self._address + at
+
+    def readblocks(self, block_num, buf, offset=0):
+        flash.read(self._place(block_num, offset, len(buf)), buf)
+
+    def writeblocks(self, block_num, buf, offset=None):
+        address = self._place(block_num, offset or 0, len(buf))
+        if offset is None:
+            # Without an offset the whole sectors are erased first, whatever they held.
+            if address % flash.SECTOR or len(buf) % flash.SECTOR:
+                raise OSError(-260, "ESP_ERR_INVALID_SIZE")
+            for at in range(address, address + len(buf), flash.SECTOR):
+                flash.erase(at)
+        flash.program(address, buf)
+
+    def ioctl(self, op, arg=0):
+        if op in (1, 2, 3):
+            return 0
+        if op == 4:
+            return self._size // self._block
+        if op == 5:
+            return self._block
+        if op == 6:
+            address = self._place(arg, 0, self._block)
+            if address % flash.SECTOR:
+                raise OSError(-260, "ESP_ERR_INVALID_SIZE")
+            flash.erase(address)
+            return 0
+        return None
+
+    def set_boot(self):
+        if self._type != Partition.TYPE_APP:
+            raise OSError(-258, "ESP_ERR_INVALID_ARG")
+        if not image.is_valid(self._address, self._size):
+            raise OSError(-5379, "ESP_ERR_OTA_VALIDATE_FAILED")
+        slots = _app_slots()
+        image.select(_rows("otadata")[0][3], self._subtype - _OTA_SUBTYPE, len(slots))
+
+    def get_next_update(self):
+        slots = _app_slots()
+        for i, row in enumerate(slots):
+            if row[0] == self._label:
+                return Partition(slots[(i + 1) % len(slots)][0])
+        raise OSError(-261, "ESP_ERR_NOT_FOUND")
+
+    @classmethod
+    def mark_app_valid_cancel_rollback(cls):
+        if not image.mark_valid(_rows("otadata")[0][3]):
+            raise OSError(-1, "ESP_FAIL")
+
+
+def wake_on_ext0(pin=None, level=None):
+    if config["chip"] == "esp32c3":
+        raise AttributeError("wake_on_ext0 does not exist on this chip")
+    wake.ext0 = None if pin is None else (_rtc_pin(pin), 1 if level else 0)
+
+
+def wake_on_ext1(pins=None, level=None):
+    if config["chip"] == "esp32c3":
+        raise AttributeError("wake_on_ext1 does not exist on this chip")
+    wake.ext1 = None if not pins else ([_rtc_pin(pin) for pin in pins], 1 if level else 0)
+
+
+def wake_on_gpio(pins=None, level=None):
+    wake.gpio = None if not pins else ([pin._id for pin in pins], 1 if level else 0)
+
+
+_RTC_PINS = {
+    "esp32": (0, 2, 4, 12, 13, 14, 15, 25, 26, 27, 32, 33, 34, 35, 36, 37, 38, 39),
+    "esp32s3": tuple(range(22)),
+    "esp32c3": (0, 1, 2, 3, 4, 5),
+}
+
+
+def _rtc_pin(pin):
+    if pin._id not in _RTC_PINS[config["chip"]]:
+        raise ValueError("invalid pin")
+    return pin._id
+
+
+def idf_heap_info(capabilities):
+    # (total, free, largest free block, least ever free): fixed figures of a board at rest.
+    return [(170616, 94256, 53248, 94256)] if capabilities & HEAP_DATA else []

@@ -1,0 +1,240 @@
+"""Stands for MicroPython's `socket` module on ESP32, over the PC's loopback interface.
+
+Without a link (station joined, or own access point up) no packet passes: a read finds nothing,
+a write finds no room, connect() is told that the host is unreachable. Only this PC can be
+reached. The own access point's web port is moved to a port that needs no privilege.
+"""
+
+import errno as _errno
+import io as _io
+import sys as _sys
+
+import select as _select
+import sim_wifi as _wifi
+from sim_host import builtin_time as _time, config as _config, registers as _registers, send as _send
+
+_path = _sys.path
+_sys.path = ()
+import socket as _socket
+
+_sys.path = _path
+
+AF_INET = 2
+AF_INET6 = 10
+SOCK_STREAM = 1
+SOCK_DGRAM = 2
+SOCK_RAW = 3
+IPPROTO_IP = 0
+IPPROTO_TCP = 6
+IPPROTO_UDP = 17
+SOL_SOCKET = 0xFFF
+SO_REUSEADDR = 4
+SO_BROADCAST = 32
+IP_ADD_MEMBERSHIP = 3
+TCP_NODELAY = 1
+MSG_PEEK = 1
+MSG_DONTWAIT = 8
+
+# lwIP's numbers -> this PC's.
+_OPTIONS = {
+    (SOL_SOCKET, SO_REUSEADDR): (_socket.SOL_SOCKET, _socket.SO_REUSEADDR),
+    (SOL_SOCKET, SO_BROADCAST): (_socket.SOL_SOCKET, _socket.SO_BROADCAST),
+    (IPPROTO_IP, IP_ADD_MEMBERSHIP): (IPPROTO_IP, _socket.IP_ADD_MEMBERSHIP),
+    (IPPROTO_TCP, TCP_NODELAY): (IPPROTO_TCP, 1),
+}
+_RESOLVER_MS = 200  # with --timing esp32
+_NO_NAME = -202
+_POLL = 3
+_CLOSE = 4
+_GET_FILENO = 10
+_RD = 1
+_WR = 4
+
+
+def _literal(host):
+    # The address family of a numeric address, or None for a name.
+    if ":" in host:
+        return AF_INET6
+    parts = host.split(".")
+    if len(parts) == 4 and all(part.isdigit() for part in parts):
+        return AF_INET
+    return None
+
+
+def _resolve(host, family):
+    # A name server is asked only about names; the simulated one knows this PC only.
+    if host in ("", "0.0.0.0"):
+        return "0.0.0.0"
+    if _literal(host):
+        return host
+    if not _wifi.reachable():
+        raise OSError(_NO_NAME)
+    if _registers.get("slow"):
+        _time.sleep_ms(_RESOLVER_MS)
+    if host != "localhost":
+        raise OSError(_NO_NAME)
+    return "::1" if family == AF_INET6 else "127.0.0.1"
+
+
+def getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
+    address = _resolve(host, af)
+    family = AF_INET6 if ":" in address else AF_INET
+    return [(family, type or SOCK_STREAM, proto, "", (address, int(port)))]
+
+
+def _packed(address):
+    host, port = address[0], address[1]
+    return _socket.getaddrinfo(host, port)[0][-1]
+
+
+def _unpacked(packed):
+    family, raw, port = _socket.sockaddr(packed)[:3]
+    return _socket.inet_ntop(family, raw), port
+
+
+def _is_local(host):
+    return host.startswith("127.") or host == "::1"
+
+
+class socket(_io.IOBase):
+    def __init__(self, af=AF_INET, type=SOCK_STREAM, proto=0, *, _real=None):
+        self._family = af
+        self._real = _real or _socket.socket(af, type)
+        self._timeout = None
+        self._poller = None
+
+    def fileno(self):
+        return self._real.fileno()
+
+    def close(self):
+        if self._real is not None:
+            self._real.close()
+            self._real = None
+
+    def makefile(self, mode="rb", buffering=0):
+        return self
+
+    def setblocking(self, value):
+        self._timeout = None if value else 0
+        self._real.setblocking(value)
+
+    def settimeout(self, value):
+        self._timeout = value
+        self._real.settimeout(value)
+
+    def setsockopt(self, level, optname, value):
+        place = _OPTIONS.get((level, optname))
+        if place is None:
+            raise OSError(_errno.EINVAL)
+        self._real.setsockopt(place[0], place[1], value)
+
+    def _linked(self):
+        # Waits for the link as long as this socket may block; False when there is none.
+        if self._real is None:
+            raise OSError(_errno.EBADF)
+        if _wifi.reachable():
+            return True
+        if self._timeout == 0:
+            return False
+        start = _time.ticks_ms()
+        while not _wifi.reachable():
+            if self._timeout is not None:
+                if _time.ticks_diff(_time.ticks_ms(), start) > self._timeout * 1000:
+                    raise OSError(_errno.ETIMEDOUT)
+            _time.sleep_ms(5)
+        return True
+
+    def connect(self, address):
+        if self._real is None:
+            raise OSError(_errno.EBADF)
+        host = _resolve(address[0], self._family)
+        if not _wifi.reachable() or not _is_local(host):
+            raise OSError(_errno.EHOSTUNREACH)
+        self._real.connect(_packed((host, address[1])))
+
+    def bind(self, address):
+        host = _resolve(address[0], self._family)
+        port = address[1]
+        if port == 80:
+            port = _config["portal_port"]
+        elif port < 1024:
+            port = 0
+        if not _is_local(host):
+            host = "::1" if self._family == AF_INET6 else "127.0.0.1"
+        self._port = address[1]
+        self._real.bind(_packed((host, port)))
+
+    def listen(self, backlog=2):
+        self._real.listen(backlog)
+        if getattr(self, "_port", 0) == 80:
+            _send({"portal": _config["portal_port"]})
+
+    def accept(self):
+        if not self._linked():
+            raise OSError(_errno.EAGAIN)
+        real, address = self._real.accept()
+        return socket(self._family, _real=real), _unpacked(address)
+
+    def _or_again(self, result):
+        if result is None:
+            raise OSError(_errno.EAGAIN)
+        return result
+
+    def send(self, bytes):
+        return self._or_again(self.write(bytes))
+
+    def sendall(self, bytes):
+        view = memoryview(bytes)
+        while view:
+            view = view[self._or_again(self.write(view)) :]
+
+    def sendto(self, bytes, address):
+        host = _resolve(address[0], self._family)
+        if not _wifi.reachable() or not _is_local(host):
+            raise OSError(_errno.EHOSTUNREACH)
+        return self._real.sendto(bytes, _packed((host, address[1])))
+
+    def recv(self, bufsize):
+        if not self._linked():
+            raise OSError(_errno.EAGAIN)
+        return self._real.recv(bufsize)
+
+    def recvfrom(self, bufsize):
+        if not self._linked():
+            raise OSError(_errno.EAGAIN)
+        data, address = self._real.recvfrom(bufsize)
+        return data, _unpacked(address)
+
+    def read(self, *size):
+        return self._real.read(*size) if self._linked() else None
+
+    def readinto(self, buf, *nbytes):
+        return self._real.readinto(buf, *nbytes) if self._linked() else None
+
+    def readline(self):
+        return self._real.readline() if self._linked() else None
+
+    def write(self, buf, *place):
+        return self._real.write(buf, *place) if self._linked() else None
+
+    def ioctl(self, request, arg):
+        if request == _GET_FILENO:
+            # With a link the VM may ask the PC itself; without one it has to ask us each time.
+            return self._real.fileno() if self._real and _wifi.reachable() else -1
+        if request == _POLL:
+            return self._ready(arg)
+        if request == _CLOSE:
+            self.close()
+            return 0
+        return -1
+
+    def _ready(self, flags):
+        if self._real is None:
+            return 32  # POLLNVAL
+        if not _wifi.reachable():
+            return 0
+        if self._poller is None:
+            self._poller = _select.poll()
+            self._poller.register(self._real, _RD | _WR)
+        found = self._poller.poll(0)
+        return found[0][1] & (flags | 8 | 16) if found else 0

@@ -1,0 +1,153 @@
+"""Makes a virtual board: flash with bootable slot, filesystem with the factory data."""
+
+import ast
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+
+import littlefs
+
+from tools import factory
+from tools.sim import espimage, flash, romfs
+
+BOARD = "ESP32-DevKitC"
+# The data of the image in ota_0 of a new board: no application of its own, run the source tree.
+SOURCE_MARK = b"open-expresslink: run the source tree\n"
+
+
+class MakeError(ValueError):
+    """The board cannot be made; the text says why and what to do."""
+
+
+def board_row(name=BOARD):
+    """The row of `BOARDS` in firmware/board.py, read as data: it imports device modules."""
+    path = romfs.ROOT / "firmware" / "board.py"
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "BOARDS":
+            return ast.literal_eval(node.value)[name]
+    raise MakeError(f"{path} has no BOARDS")
+
+
+def _cloud_info(cloud):
+    path = Path(cloud) / "cloud.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise MakeError(f"{path} is missing: start the local cloud on {cloud} first") from None
+    except ValueError:
+        raise MakeError(f"{path} is damaged") from None
+
+
+def _identities(cloud, identity, uid):
+    if identity == "birth":
+        from tools.cloud.identity import issue_birth
+
+        made = issue_birth(Path(cloud), uid)
+        return {"birth": (made.cert_pem, made.key_pem)}
+    if identity == "claim":
+        read = Path(cloud).joinpath
+        return {"claim": (read("claim.pem").read_bytes(), read("claim.key").read_bytes())}
+    return {}
+
+
+def _factory_files(cloud, identity, uid):
+    if cloud is None:
+        if identity != "none":
+            raise MakeError(f"an identity of kind {identity} needs --cloud")
+        return {}
+    info = _cloud_info(cloud)
+    host = info["host"]
+    signer = Path(cloud) / "signer.pem"
+    try:
+        return factory.factory_files(
+            endpoint=f"{host}:{info['mqtt']}",
+            ntp=f"{host}:{info['sntp']}" if "sntp" in info else host,
+            board=BOARD,
+            roots_pem=(Path(cloud) / "ca.pem").read_bytes(),
+            ota_cert_pem=signer.read_bytes() if signer.exists() else None,
+            **_identities(cloud, identity, uid),
+        )
+    except OSError as error:
+        raise MakeError(f"{error.filename}: {error.strerror}") from None
+
+
+def _filesystem(image=None):
+    place = flash.find("vfs")
+    fs = littlefs.LittleFS(
+        block_size=flash.SECTOR,
+        block_count=place.size // flash.SECTOR,
+        disk_version=0x00020000,
+        name_max=255,
+        mount=False,
+    )
+    if image is None:
+        fs.format()
+    else:
+        fs.context.buffer[:] = image
+    fs.mount()
+    return fs
+
+
+def _put(fs, files):
+    for path, data in files.items():
+        fs.makedirs(os.path.dirname(path), exist_ok=True)
+        with fs.open(path, "wb") as file:
+            file.write(data)
+
+
+def write_source_mark(chip, row):
+    """Put the image that stands for the source tree into ota_0 of `chip`."""
+    address = espimage.DROM[row["chip"]]
+    chip.write("ota_0", espimage.build([(address, SOURCE_MARK)], row["chip"]))
+
+
+def make(state, cloud, identity, blank=False):
+    """Make a board in the folder `state`. identity: birth, claim or none. Raises MakeError.
+
+    blank: a stock board, with nothing on its filesystem.
+    """
+    row = board_row()
+    # A random address of the locally administered kind is the board's serial number.
+    mac = bytearray(secrets.token_bytes(6))
+    mac[0] = mac[0] & 0xFC | 0x02
+    uid = mac.hex()
+    files = {} if blank else _factory_files(cloud, identity, uid)
+    path = state / "flash.bin"
+    unfinished = state / "flash.new"
+    unfinished.unlink(missing_ok=True)
+    chip = flash.Flash.create(unfinished)
+    try:
+        write_source_mark(chip, row)
+        if not blank:
+            fs = _filesystem()
+            _put(fs, files)
+            chip.write("vfs", fs.context.buffer)
+    finally:
+        chip.close()
+    made = {"uid": uid, "board": BOARD, "identity": identity, "blank": blank, "stock": None}
+    (state / "board.json").write_text(json.dumps(made))
+    os.replace(unfinished, path)
+
+
+def install_stock(state, chip, source):
+    """Put the application's `.mpy -O3` files onto the filesystem, as the flash tool does.
+
+    boot.py and main.py go to the root, the packages to /app/a. Does nothing when they are there.
+    """
+    contents = romfs.compiled(romfs.application(source))
+    digest = hashlib.sha256()
+    for name, data in sorted(contents.items()):
+        digest.update(b"%s\0%d\0" % (name.encode(), len(data)))
+        digest.update(data)
+    made = json.loads((state / "board.json").read_text())
+    if made["stock"] == digest.hexdigest():
+        return
+    fs = _filesystem(chip.read("vfs"))
+    if "app" in fs.listdir("/"):
+        fs.remove("/app", recursive=True)
+    _put(fs, {("/" if "/" not in n else "/app/a/") + n: data for n, data in contents.items()})
+    chip.write("vfs", fs.context.buffer)
+    made["stock"] = digest.hexdigest()
+    (state / "board.json").write_text(json.dumps(made))
