@@ -1,15 +1,9 @@
 # The wire format of MQTT 3.1.1 (OASIS, 29 October 2014): building and reading packets.
 # Pure functions on byte buffers, the same on MicroPython and CPython.
 
-try:
-    from micropython import const
-except ImportError:  # CPython, where the unit tests run
+from micropython import const
 
-    def const(value):
-        return value
-
-
-# Codes of an MQTTException beside CONNACK's return codes (1 and above).
+# Codes of an MQTTException beside CONNACK's return codes, which are 1 and above.
 REFUSED = const(0x80)
 BY_CLIENT = const(-1)
 BY_SERVER = const(-2)
@@ -17,32 +11,15 @@ TIMEOUT = const(-3)
 KEEPALIVE = const(-4)
 PROTOCOL = const(-5)
 
-# First bytes of packets.
-CONNACK = const(0x20)
-PUBLISH = const(0x30)
-PUBACK = const(0x40)
-SUBSCRIBE = const(0x82)
-SUBACK = const(0x90)
-UNSUBSCRIBE = const(0xA2)
-UNSUBACK = const(0xB0)
-PINGRESP = const(0xD0)
-PINGREQ_PACKET = b"\xc0\x00"
-DISCONNECT_PACKET = b"\xe0\x00"
-# Bits of a PUBLISH's first byte.
-DUP = const(0x08)
-QOS1 = const(0x02)
-QOS_MASK = const(0x06)
-RETAIN = const(0x01)
-
-_PROTOCOL = b"\x00\x04MQTT\x04"
+_PROTOCOL_LEVEL = b"\x00\x04MQTT\x04"
 _CLEAN_SESSION = const(0x02)
 _WILL = const(0x04)
 _WILL_QOS_SHIFT = const(3)
 _WILL_RETAIN = const(0x20)
 _PASSWORD = const(0x40)
 _USER = const(0x80)
-_MAX_REMAINING = const(268435455)
-_MAX_STRING = const(65535)
+_QOS_MASK = const(0x06)
+_QOS1 = const(0x02)
 
 
 class MQTTException(Exception):
@@ -59,17 +36,12 @@ def malformed(text):
     return MQTTException(PROTOCOL, text)
 
 
-def as_bytes(value):
-    """`value` as bytes: text is encoded as UTF-8, bytes-like objects stay what they are."""
-    return value.encode() if isinstance(value, str) else value
-
-
 def put_length(buf, at, length):
     """Write a Remaining Length (section 2.2.3) into `buf` at `at`; return the index after it.
 
-    ValueError above 268,435,455, IndexError when `buf` is too short.
+    ValueError above 268,435,455.
     """
-    if length > _MAX_REMAINING:
+    if length >> 28:
         raise ValueError("packet too long")
     while length > 127:
         buf[at] = length & 127 | 128
@@ -85,8 +57,7 @@ def get_length(buf, at, end):
     Return (length, index after it), or None when bytes are still missing.
     MQTTException when a fifth byte would follow (section 2.2.3).
     """
-    length = 0
-    shift = 0
+    length = shift = 0
     while at < end:
         byte = buf[at]
         at += 1
@@ -107,15 +78,10 @@ def put_publish(buf, first, topic, packet_id, size):
     ValueError for a topic or message that MQTT cannot carry, or a topic that `buf` cannot hold.
     """
     length = len(topic)
-    if not 0 < length <= _MAX_STRING or length + 9 > len(buf):
+    if not 0 < length < 65536 or length + 9 > len(buf):
         raise ValueError("topic length")
     buf[0] = first
-    remaining = length + size + (4 if packet_id else 2)
-    if remaining < 128:
-        buf[1] = remaining
-        at = 2
-    else:
-        at = put_length(buf, 1, remaining)
+    at = put_length(buf, 1, length + size + (4 if packet_id else 2))
     buf[at] = length >> 8
     buf[at + 1] = length & 255
     at += 2
@@ -129,8 +95,9 @@ def put_publish(buf, first, topic, packet_id, size):
 
 
 def _string(value):
-    value = as_bytes(value)
-    if len(value) > _MAX_STRING:
+    if isinstance(value, str):
+        value = value.encode()
+    if len(value) > 65535:
         raise ValueError("string too long")
     return len(value).to_bytes(2, "big") + value
 
@@ -142,11 +109,11 @@ def _packet(first, body):
 
 
 def connect_packet(client_id, clean_session, keepalive, user=None, password=None, will=None):
-    """A CONNECT packet (section 3.1). `keepalive` in seconds; `will` is None or a tuple
-    (topic, message, retain, qos)."""
+    """A CONNECT packet (section 3.1). `keepalive` in seconds, 0 to 65535; `will` is None or a
+    tuple (topic, message, retain, qos)."""
     flags = _CLEAN_SESSION if clean_session else 0
     payload = _string(client_id)
-    if will is not None:
+    if will:
         flags |= _WILL | will[3] << _WILL_QOS_SHIFT | (_WILL_RETAIN if will[2] else 0)
         payload += _string(will[0]) + _string(will[1])
     if user is not None:
@@ -155,24 +122,19 @@ def connect_packet(client_id, clean_session, keepalive, user=None, password=None
         if password is not None:
             flags |= _PASSWORD
             payload += _string(password)
-    body = _PROTOCOL + bytes((flags, keepalive >> 8, keepalive & 255)) + payload
-    return _packet(0x10, body)
+    head = _PROTOCOL_LEVEL + bytes((flags, keepalive >> 8, keepalive & 255))
+    return _packet(0x10, head + payload)
 
 
-def subscribe_packet(packet_id, topic, qos):
-    """A SUBSCRIBE packet (section 3.8) for one topic filter."""
-    body = packet_id.to_bytes(2, "big") + _string(topic) + bytes((qos,))
-    return _packet(SUBSCRIBE, body)
-
-
-def unsubscribe_packet(packet_id, topic):
-    """An UNSUBSCRIBE packet (section 3.10) for one topic filter."""
-    return _packet(UNSUBSCRIBE, packet_id.to_bytes(2, "big") + _string(topic))
+def subscribe_packet(packet_id, topic, qos=None):
+    """A SUBSCRIBE packet (section 3.8) for one topic filter; UNSUBSCRIBE (3.10) without `qos`."""
+    body = packet_id.to_bytes(2, "big") + _string(topic)
+    return _packet(0xA2, body) if qos is None else _packet(0x82, body + bytes((qos,)))
 
 
 def puback_packet(packet_id):
     """A PUBACK packet (section 3.4)."""
-    return bytes((PUBACK, 2, packet_id >> 8, packet_id & 255))
+    return bytes((0x40, 2, packet_id >> 8, packet_id & 255))
 
 
 def publish_layout(buf, first, body, limit):
@@ -182,10 +144,13 @@ def publish_layout(buf, first, body, limit):
     hold topic and packet id. The packet id is 0 with QoS 0. MQTTException when the packet is
     malformed or has QoS 2, which this client never asks for (section 3.3.1.2).
     """
-    qos = first & QOS_MASK
-    if qos > QOS1:
+    qos = first & _QOS_MASK
+    if qos > _QOS1:
         raise malformed("PUBLISH with QoS above 1")
+    if limit - body < 3:
+        raise malformed("bad topic in PUBLISH")
     topic_end = body + 2 + (buf[body] << 8 | buf[body + 1])
+    # With QoS 1 the packet id follows, two bytes.
     message = topic_end + 2 if qos else topic_end
     if message > limit or topic_end == body + 2:
         raise malformed("bad topic in PUBLISH")

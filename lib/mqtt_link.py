@@ -1,4 +1,4 @@
-# One TCP or TLS connection of the MQTT client: opening, writing, waiting, ending.
+# One TCP or TLS connection of the MQTT client: opening, writing, waiting, keep-alive, ending.
 #
 # asyncio's IO queue keeps one waiter per direction and forgets both when one of them is
 # cancelled. So only tasks of our own wait there: the task that opens and then reads, and a
@@ -9,10 +9,12 @@ import asyncio
 import select
 import socket
 from asyncio import core
-from errno import EINPROGRESS, EINVAL, ENOTCONN, EOPNOTSUPP
-from time import ticks_diff
+from errno import EINPROGRESS, ENOTCONN
+from time import ticks_diff, ticks_ms
 
 from micropython import const
+
+from lib.mqtt_codec import KEEPALIVE, TIMEOUT, MQTTException
 
 # Stages of a connection, in the order in which they are passed.
 CLOSED = const(0)
@@ -24,8 +26,8 @@ UP = const(5)
 
 _IPPROTO_TCP = const(6)
 _TCP_NODELAY = const(1)
-# ENOPROTOOPT as Linux and as lwIP number it.
-_NO_OPTION = (92, 109, EINVAL, EOPNOTSUPP)
+_TICK = const(100)  # ms between two looks at deadlines and keep-alive
+_GRACE = const(15000)  # ms that the server has to answer a PINGREQ, if keep-alive allows
 
 
 class Link(asyncio.Event):
@@ -39,39 +41,37 @@ class Link(asyncio.Event):
         self.failed_stage = CLOSED
         self.reason = None
         self.sock = None
-        # Tasks that end with the link.
+        # Tasks that end with the link; the writer is there while a packet is half written.
         self.tasks = []
+        self.writer = None
         # Set when bytes were written or read; the keep-alive clears them.
-        self.sent = False
-        self.heard = False
+        self.sent = self.heard = False
         # Small packets, and whole packets, that follow the one that is being written.
         self.control = bytearray()
         self.queue = []
         self._on_end = on_end
-        self._limits = []
-        self._writer = None
-        self._out = b""
-        self._at = 0
-        self._end = 0
-        self._tail = None
+        self._waits = []
+        # What is left of the packet being written, and what follows from the caller's buffer.
+        self._buf = self._tail = None
 
     # ---- opening ---------------------------------------------------------------------------
 
-    def open(self, addresses, tls, hostname, packet):
+    def open(self, addresses, tls, hostname):
         """Generator: connect to the first of `addresses` (from getaddrinfo) that answers, wrap
-        the socket with `tls` (a tls.SSLContext or None), write `packet`.
+        the socket with `tls` (a tls.SSLContext or None), write `queue`.
 
-        The TLS handshake happens inside the first write, so the stage is TLS until `packet` has
+        The TLS handshake happens inside the first write, so the stage is TLS until that has
         been written whole. OSError, or ValueError for a certificate that is not trusted.
         """
         self.stage = TCP
-        last = len(addresses) - 1
-        for i, address in enumerate(addresses):
+        left = len(addresses)
+        for address in addresses:
+            left -= 1
             try:
                 yield from self._connect(address)
                 break
             except OSError:
-                if i == last:
+                if not left:
                     raise
                 self.sock.close()
         if tls:
@@ -80,7 +80,6 @@ class Link(asyncio.Event):
                 self.sock, server_hostname=hostname, do_handshake_on_connect=False
             )
             self.sock.setblocking(False)
-        self.queue.append(packet)
         while not self._push():
             yield core._io_queue.queue_write(self.sock)
 
@@ -89,10 +88,9 @@ class Link(asyncio.Event):
         sock.setblocking(False)
         try:
             sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
-        except OSError as error:
-            # Some ports lack the option; packets are one write each, so it is a refinement.
-            if error.errno not in _NO_OPTION:
-                raise
+        except OSError:
+            # A port without the option. It is a refinement only: a packet is one write.
+            pass
         try:
             sock.connect(address[-1])
         except OSError as error:
@@ -111,84 +109,64 @@ class Link(asyncio.Event):
 
     def idle(self):
         """Whether a packet may be written now."""
-        return self._writer is None
+        return self.writer is None
 
-    def write(self, buf, end, tail=None):
-        """Write the packet buf[:end] + tail; only when idle. Return True when the socket took
+    def write(self, packet, tail=None):
+        """Write a packet, and `tail` behind it; only when idle. Return True when the socket took
         all; otherwise the writer task does the rest from these buffers, and `idle` tells when.
 
         A failure ends the link and is raised.
         """
-        if self.reason is not None:
-            raise self.reason
-        try:
-            n = self.sock.write(buf, end)
-            if n == end:
-                self.sent = True
-                if tail is None:
-                    return True
-            self._out = buf
-            self._at = n or 0
-            self._end = end
-            self._tail = tail
-            # TLS wants a write that it refused repeated as it was, so none is tried here.
-            if n == end and self._push():
-                return True
-        except (OSError, ValueError) as error:
-            self.end(error)
-            raise
-        self._writer = asyncio.create_task(self._write_rest())
-        return False
+        self._buf = packet
+        self._tail = tail
+        return self.flush()
 
     def flush(self):
-        """Write `control` and `queue`: now when idle, else behind the packet being written."""
-        if self._writer is not None or not (self.control or self.queue):
-            return
+        """Write what is pending: now when idle, else behind the packet being written."""
         if self.reason is not None:
             raise self.reason
-        try:
+        if self.writer is None:
             if self._push():
-                return
+                return True
+            self.writer = asyncio.create_task(self._write_rest())
+        return False
+
+    # Hands the socket what it takes; True when nothing is left. TLS wants a write that it
+    # refused repeated just as it was: so nothing is added to the packet in between.
+    def _push(self):
+        try:
+            while True:
+                buf = self._buf
+                if buf:
+                    n = self.sock.write(buf)
+                    if n != len(buf):
+                        self._buf = buf[n or 0 :]
+                        return False
+                    self.sent = True
+                if self._tail:
+                    self._buf = self._tail
+                    self._tail = None
+                elif self.control:
+                    self._buf = self.control
+                    self.control = bytearray()
+                elif self.queue:
+                    self._buf = self.queue.pop(0)
+                else:
+                    self._buf = None
+                    return True
         except (OSError, ValueError) as error:
             self.end(error)
             raise
-        self._writer = asyncio.create_task(self._write_rest())
-
-    # Hands the socket what it takes; True when nothing is left.
-    def _push(self):
-        while True:
-            if self._at == self._end:
-                if self._tail is not None:
-                    self._out = self._tail
-                    self._tail = None
-                elif self.control:
-                    self._out = self.control
-                    self.control = bytearray()
-                elif self.queue:
-                    self._out = self.queue.pop(0)
-                else:
-                    self._out = b""
-                    self._at = self._end = 0
-                    return True
-                self._at = 0
-                self._end = len(self._out)
-            n = self.sock.write(self._out, self._at, self._end - self._at)
-            if n is None:
-                return False
-            self.sent = True
-            self._at += n
-            if self._at < self._end:
-                return False
 
     def _write_rest(self):
         try:
             yield core._io_queue.queue_write(self.sock)
             while not self._push():
                 yield core._io_queue.queue_write(self.sock)
-        except (OSError, ValueError) as error:
-            self.end(error)
+        except (OSError, ValueError):
+            # The link has ended with this reason, which reaches all who wait for it.
             return
-        self._writer = None
+        self.writer = None
         self.set()
 
     # ---- waiting and ending ----------------------------------------------------------------
@@ -199,10 +177,8 @@ class Link(asyncio.Event):
         `due` is the tick (time.ticks_ms) after which the supervisor ends the link, with `what`
         as the text of its reason.
         """
-        if ready():
-            return
-        limit = (due, what, ready)
-        self._limits.append(limit)
+        wait = (due, what, ready)
+        self._waits.append(wait)
         try:
             while not ready():
                 if self.reason is not None:
@@ -210,14 +186,48 @@ class Link(asyncio.Event):
                 self.clear()
                 await self.wait()
         finally:
-            self._limits.remove(limit)
+            self._waits.remove(wait)
 
-    def overdue(self, now):
-        """The text of a wait that should be over by the tick `now`, or None."""
-        for due, what, ready in self._limits:
-            if ticks_diff(now, due) >= 0 and not ready():
-                return what
-        return None
+    async def supervise(self, keepalive):
+        """Ends the link when a deadline passes or the server is silent; a task of the link.
+
+        `keepalive` in seconds: when nothing was sent, or nothing heard, for half of it, a PINGREQ
+        is sent, and something must be heard within another half (15 s at most). So a dead link
+        is noticed within one keep-alive, and a deadline within 100 ms. 0: deadlines only.
+        """
+        half = keepalive * 500
+        sent = heard = asked = ticks_ms()
+        asking = False
+        try:
+            while True:
+                await asyncio.sleep_ms(_TICK)
+                # After a long stall of the loop the reader goes first.
+                await asyncio.sleep_ms(0)
+                now = ticks_ms()
+                for due, what, ready in self._waits:
+                    if ticks_diff(now, due) >= 0 and not ready():
+                        raise MQTTException(TIMEOUT, what)
+                if self.sent:
+                    self.sent = False
+                    sent = now
+                if self.heard:
+                    self.heard = asking = False
+                    heard = now
+                if asking:
+                    if ticks_diff(now, asked) >= min(half, _GRACE):
+                        raise MQTTException(KEEPALIVE, "server is silent")
+                elif half and self.stage == UP:
+                    if ticks_diff(now, sent) >= half or ticks_diff(now, heard) >= half:
+                        asking = True
+                        asked = now
+                        self.ping()
+        except (OSError, ValueError, MQTTException) as error:
+            self.end(error)
+
+    def ping(self):
+        """Send a PINGREQ (section 3.12) as soon as no packet is half written."""
+        self.control.extend(b"\xc0\x00")
+        self.flush()
 
     def end(self, reason):
         """Close the socket, end our tasks, wake all that wait. Only the first call counts."""
@@ -226,17 +236,14 @@ class Link(asyncio.Event):
         self.reason = reason
         self.failed_stage = self.stage
         self.stage = CLOSED
-        me = asyncio.current_task()
-        if self._writer is not None:
-            self.tasks.append(self._writer)
+        if self.writer is not None:
+            self.tasks.append(self.writer)
         for task in self.tasks:
-            if task is not me:
+            if task is not asyncio.current_task():
                 task.cancel()
-        self.tasks = []
+        self.tasks = self._buf = self._tail = None
         if self.sock is not None:
             self.sock.close()
-        self._out = self._tail = None
-        self.queue = []
         self.set()
         if self.failed_stage == UP and self._on_end is not None:
             self._on_end(reason)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-from asyncio import core
 from errno import ETIMEDOUT
 from time import ticks_diff, ticks_ms
 
@@ -64,7 +63,7 @@ async def _ask(address):
 
 
 def _readable(sock):
-    yield core._io_queue.queue_read(sock)
+    yield asyncio.core._io_queue.queue_read(sock)
 
 
 def read_answer(answer, took_ms):

@@ -3,6 +3,8 @@
 The text follows `ERR14 UNABLE TO CONNECT` or `ERR6 NO CONNECTION`.
 """
 
+from micropython import const
+
 from lib import mqtt
 
 # Parts of what mbedTLS says of a certificate (ValueError).
@@ -29,6 +31,9 @@ _ENDED = {
     mqtt.TLS: b"TLS handshake refused",
     mqtt.CONNACK: b"closed by the endpoint before CONNACK, is the certificate registered",
 }
+
+# mbedTLS: the other side has sent a fatal alert.
+_ALERT = const(-0x7780)
 
 # Return codes of CONNACK (MQTT 3.1.1, 3.2.2.3); AWS answers 7 where the standard has 5.
 _CONNACK = {
@@ -66,4 +71,9 @@ def describe(error, stage):
             )
         return str(error.args[1]).encode()
     words = _ENDED.get(stage, b"connection lost")
-    return words + b", errno %d" % error.errno if error.errno else words
+    if stage == mqtt.TLS and error.errno == _ALERT:
+        return words + b", is the certificate registered"
+    # Resolvers have numbers of their own, which say no more than the words.
+    if stage == mqtt.RESOLVE or not error.errno:
+        return words
+    return words + b", errno %d" % error.errno

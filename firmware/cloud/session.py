@@ -8,6 +8,8 @@ One variable holds the state and one function changes it.
 """
 
 import asyncio
+import gc
+import sys
 import time
 
 from micropython import const
@@ -128,6 +130,11 @@ class Session:
             await self._open()
         except (WifiError, ClockError, ConnectError) as error:
             self._failed(error.args[0])
+        except Exception as error:  # noqa: BLE001
+            # A driver that refuses, no memory, a defect: the cause is told, and a later CONNECT
+            # finds the state that it needs.
+            sys.print_exception(error)
+            self._failed(b"internal error, " + type(error).__name__.encode())
         self._to(UP)
         self.last_failure = b""
         self.connections += 1
@@ -169,6 +176,9 @@ class Session:
         client.server = client.server_hostname = host.decode()
         client.port = port
         client.on_close = None
+        # TLS needs large blocks beside our heap: leave it as much as can be.
+        gc.collect()
+        log(INFO, "session:", gc.mem_alloc(), "bytes of heap in use")
         client.ssl = self._context()
         try:
             await client.connect(True, _OPEN_MS)

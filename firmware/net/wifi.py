@@ -7,9 +7,13 @@ from micropython import const
 
 from firmware.log import INFO, log
 
-# How often the driver is asked, and how often it tries by itself before it says why it failed.
+# How often the driver is asked.
 _POLL_MS = const(50)
-_RECONNECTS = const(2)
+
+# How often the driver tries again by itself: only a driver that gives up says why it failed, and
+# only one that does not comes back after a short absence of the access point.
+_TRIES = const(2)
+_FOREVER = const(-1)
 
 # The driver reports a disconnect() a moment later, and would take that for a failure of a
 # connect() that follows too soon.
@@ -73,7 +77,7 @@ class Wifi:
         wlan = self._wlan
         log(INFO, "wifi: joining")
         self._joined = None
-        wlan.config(reconnects=_RECONNECTS)
+        wlan.config(reconnects=_TRIES)
         if passphrase:
             wlan.connect(ssid, passphrase)
         else:
@@ -88,6 +92,7 @@ class Wifi:
                 self._stop()
                 raise WifiError(b"Wi-Fi timeout")
             await asyncio.sleep_ms(_POLL_MS)
+        wlan.config(reconnects=_FOREVER)
         self._joined = wanted
         log(INFO, "wifi: joined,", wlan.ifconfig()[0])
 

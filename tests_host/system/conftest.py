@@ -37,10 +37,10 @@ def _cloud(cloud_folder):
 
 @pytest.fixture
 def cloud(_cloud):
-    """The run's cloud, without faults at the beginning and at the end."""
-    _cloud.control.clear()
+    """The run's cloud, without faults whatever the test before has set."""
     yield _cloud
     _cloud.control.clear()
+    _cloud.control.sntp(mode="normal")
 
 
 @pytest.fixture
@@ -172,8 +172,8 @@ def mosquitto(cloud, tmp_path):
         f"listener {port} localhost\n"
         "allow_anonymous true\n"
         f"cafile {chain / 'device-ca.pem'}\n"
-        f"certfile {chain / 'server-rsa-valid.pem'}\n"
-        f"keyfile {chain / 'server-rsa-valid.key'}\n"
+        f"certfile {chain / 'server.pem'}\n"
+        f"keyfile {chain / 'server.key'}\n"
         "require_certificate true\n"
         "use_identity_as_username false\n"
         "persistence false\n"

@@ -6,13 +6,21 @@ import pytest
 
 from tests_host.system.conftest import connect, give_wifi, next_event, reset
 
+# The broker, and the options of the module: with the memory of a board, too.
+VARIANTS = {
+    "cloud": (),
+    "mosquitto": (),
+    "heap-96": ("--heap", "96"),
+    "stock-heap-100": ("--stock", "--heap", "100"),
+}
 
-@pytest.fixture(params=["cloud", "mosquitto"])
+
+@pytest.fixture(params=VARIANTS)
 def online(request, make_module, cloud):
     """(module that is connected, its thing name, an operator on the same broker)."""
     from tests_host.system.conftest import Operator
 
-    module = make_module()
+    module = make_module(*VARIANTS[request.param])
     give_wifi(module)
     port = cloud.mqtt
     if request.param == "mosquitto":

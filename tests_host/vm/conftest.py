@@ -23,6 +23,20 @@ def pytest_collect_file(file_path, parent):
     return None
 
 
+def pytest_pycollect_makemodule(module_path, parent):
+    """Keeps pytest's own collector away from a file that is named on the command line."""
+    if module_path.name.startswith("upy_"):
+        return NotForCPython.from_parent(parent, path=module_path)
+    return None
+
+
+class NotForCPython(pytest.File):
+    """A file without tests for CPython."""
+
+    def collect(self):
+        return []
+
+
 class VmFile(pytest.File):
     """A file of tests that MicroPython runs; CPython only reads its names."""
 

@@ -1,4 +1,4 @@
-"""lib.mqtt when things go wrong: silent, slow and vanishing servers, deadlines, cancelled tasks."""
+"""lib.mqtt when things go wrong: silent, slow and vanishing servers, deadlines, cancellation."""
 
 import contextlib
 import re
@@ -310,7 +310,7 @@ def test_server_that_does_not_read_meets_the_deadline(dialogue):
             print(error, len(got), sent > 0, worst < 60)
     """
     out = dialogue(script, server, heap=512)
-    assert out == "(-3, 'socket does not take data') 20 True True\n"
+    assert out == "(-3, 'socket takes no data') 20 True True\n"
 
 
 def test_server_that_floods_but_does_not_read_is_closed_not_a_memory_error(dialogue):
@@ -334,7 +334,7 @@ def test_server_that_floods_but_does_not_read_is_closed_not_a_memory_error(dialo
             print(error)
     """
     out = dialogue(script, server, heap=512)
-    assert out == "(-2, 'server does not take acknowledgements')\n"
+    assert out == "(-2, 'server takes no acknowledgements')\n"
 
 
 def test_write_continues_where_the_socket_stopped(dialogue):
@@ -464,9 +464,9 @@ def test_disconnect_while_a_write_is_stuck_ends_in_time(dialogue):
         print(repr(await task), len(asyncio.core._io_queue.map))
     """
     assert dialogue(script, server, heap=3000).splitlines() == [
-        "(-3, 'socket does not take data')",
+        "(-3, 'socket takes no data')",
         "True",
-        "MQTTException(-3, 'socket does not take data') 0",
+        "MQTTException(-3, 'socket takes no data') 0",
     ]
 
 
@@ -522,3 +522,54 @@ def test_close_is_immediate(dialogue):
         "(-1, 'link lost')",
         "(-1, 'link lost') 0",
     ]
+
+
+def test_disconnect_does_not_close_a_connection_made_meanwhile(dialogue):
+    """The link ends while disconnect() waits, and on_close connects anew."""
+
+    def drop(peer):
+        peer.accept()
+        time.sleep(0.2)
+        peer.sock.shutdown(socket.SHUT_RDWR)
+
+    script = """
+    async def main():
+        c = client()
+        c.on_close = lambda reason: tasks.append(asyncio.create_task(c.connect()))
+        tasks = []
+        await c.connect()
+        small_send_buffer(c)
+        stuck = asyncio.create_task(failure(c.publish(b"t", bytes(3_000_000))))
+        await asyncio.sleep_ms(50)
+        await c.disconnect()
+        print(await tasks[0], c.stage == UP)
+        c.on_close = None
+        await stuck
+        await c.disconnect()
+    """
+    assert dialogue(script, drop, accept_and_wait, heap=3000) == "False True\n"
+
+
+def test_tls_server_silent_in_the_handshake(dialogue):
+    script = """
+    import tls
+    async def main():
+        c = client(ssl=tls.SSLContext(tls.PROTOCOL_TLS_CLIENT), server_hostname="localhost")
+        print(c.port == PORT, MQTTClient(b"c", "h", ssl=c.ssl).port, MQTTClient(b"c", "h").port)
+        error = await failure(c.connect(timeout_ms=300))
+        print(error, c.failed_stage == TLS, len(asyncio.core._io_queue.map))
+    """
+    out = dialogue(script, until_closed)
+    assert out == "True 8883 1883\n(-3, 'no CONNACK') True 0\n"
+
+
+def test_disconnect_during_connect(dialogue):
+    script = """
+    async def main():
+        c = client()
+        task = asyncio.create_task(failure(c.connect()))
+        await asyncio.sleep_ms(100)
+        await c.disconnect()
+        print(await task, c.failed_stage == CONNACK)
+    """
+    assert dialogue(script, until_closed) == "(-1, 'disconnected') True\n"

@@ -53,7 +53,7 @@ def test_full_window_meets_the_deadline(dialogue):
         await c.publish(b"t", b"m", qos=1, wait=False)
         print(await failure(c.publish(b"t", b"m", qos=1, wait=False, timeout_ms=200)))
     """
-    assert dialogue(script, server) == "(-3, 'no PUBACK, window full')\n"
+    assert dialogue(script, server) == "(-3, 'no PUBACK')\n"
 
 
 def test_packet_ids_wrap_and_skip_those_in_flight(dialogue):
@@ -166,6 +166,8 @@ def test_redelivery_lasts_over_several_connections(dialogue):
     def again(peer):
         peer.accept(CONNACK_PRESENT)
         peer.expect(publish(b"t", b"one", 1, 65534, flags=8))
+        # Read whole, so that closing is not a reset.
+        peer.packet(), peer.packet()
 
     def server(peer):
         peer.accept(CONNACK_PRESENT)

@@ -171,5 +171,13 @@ def certificate(state, which, status):
     _ask(state, {"certificate": {"id": which, "status": status}})
 
 
+@main.command()
+@_STATE
+@click.argument("which")
+def forget(state, which):
+    """Take a certificate out of the registry; WHICH as for `certificate`."""
+    _ask(state, {"forget": which})
+
+
 if __name__ == "__main__":
     main(prog_name="python -m tools.cloud")

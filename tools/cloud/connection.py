@@ -134,7 +134,7 @@ class Connection:
         if self.state == "connect" and not isinstance(packet, packets.Connect):
             self.end("connect-first", f"{name} came first")
             return
-        if self.state == "open" and not self._greeted and first >> 4 != packets.DISCONNECT:
+        if self.state == "open" and not self._greeted:
             self._too_early()
             return
         HANDLERS.get(first >> 4, _not_from_a_client)(self, packet)
@@ -202,7 +202,7 @@ class Connection:
             self._next_piece()
 
     def _next_piece(self) -> None:
-        if self.state == "closed":
+        if self.state == "closed" or self.muted_by:
             self._pieces.clear()
         while self._pieces:
             pause, data = self._pieces[0]

@@ -132,6 +132,10 @@ class Control:
         """Set the status of a certificate, named by id, start of the id, or thing."""
         self.request({"certificate": {"id": which, "status": status}})
 
+    def forget(self, which: str) -> None:
+        """Take a certificate out of the registry, named as for `certificate`."""
+        self.request({"forget": which})
+
     def set(self, **values) -> None:
         """Change settings (`settings.Settings`)."""
         self.request({"set": values})

@@ -40,6 +40,7 @@ class ControlServer:
             "deliver": self._deliver,
             "redeliver": self._redeliver,
             "certificate": self._certificate,
+            "forget": self._forget,
             "set": lambda body: broker.settings.change(body),
             "sntp": lambda body: sntp.change(body),
         }
@@ -154,6 +155,11 @@ class ControlServer:
     def _certificate(self, body: dict) -> None:
         registry = self._broker.registry
         registry.set_status(registry.find_certificate(body["id"]), body["status"])
+        self._refresh()
+
+    def _forget(self, which: str) -> None:
+        registry = self._broker.registry
+        registry.delete_certificate(registry.find_certificate(which))
         self._refresh()
 
 

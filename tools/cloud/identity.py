@@ -73,3 +73,17 @@ def issue_birth(state: Path, thing: str) -> Identity:
     made = pki.Issuer(certificate, key)
     ident = register_certificate(state, made.cert_pem, thing)
     return Identity(made.cert_pem, made.key_pem, ident)
+
+
+def give_policy(state: Path, thing: str, document: str) -> None:
+    """Give the thing's certificate this policy document in place of the ones that it has.
+
+    Raises PolicyError when the document cannot be evaluated whole, RegistryError for a thing
+    without exactly one certificate. A live connection is under the new policy within a second.
+    """
+    with Registry(Path(state)) as registry, registry.transaction():
+        ident = registry.find_certificate(thing)
+        for name in registry.principal(ident).policies:
+            registry.detach_policy(name, ident)
+        registry.put_policy(f"only-{thing}"[:128], document)
+        registry.attach_policy(f"only-{thing}"[:128], ident)

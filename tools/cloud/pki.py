@@ -261,8 +261,9 @@ class Store:
         """
         if which not in SERVER_CERTIFICATES:
             raise ValueError(f"no server certificate called {which}")
-        chain = self.private / f"server-{kind}-{which}.pem"
-        key = self.private / f"server-{kind}-{which}.key"
+        name = "server" + ("-ec" if kind == "ec" else "")
+        name += "" if which == "valid" else f"-{which}"
+        chain, key = self.private / f"{name}.pem", self.private / f"{name}.key"
         if not chain.exists():
             leaf, middle = self._make_chain(which, kind)
             write_private(key, leaf.key_pem)

@@ -18,7 +18,7 @@ from tools.cloud import pki, policy
 
 STATUSES = ("ACTIVE", "INACTIVE", "PENDING_ACTIVATION", "REVOKED")
 _THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
-_POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+_POLICY_NAME = re.compile(r"[\w+=,.@:-]{1,128}", re.ASCII)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS certificates (

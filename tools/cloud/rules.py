@@ -89,8 +89,7 @@ _TABLE = (
         "connack-first",
         "AWS IoT: MQTT",
         "design",
-        "Nothing but DISCONNECT may be sent before CONNACK; AWS does not promise to handle it, "
-        "here it closes.",
+        "Nothing may be sent before CONNACK; AWS does not promise to handle it, here it closes.",
     ),
     Rule(
         "protocol-version",

@@ -120,7 +120,10 @@ class Session:
         again = list(self.inflight.values())
         self.inflight.clear()
         for delivery in again:
-            self._send(delivery)
+            if self.connection is not None:
+                self._send(delivery)
+            elif not self.clean:
+                self._keep(self.backlog, delivery)
         return len(again)
 
     def _replay_next(self) -> None:

@@ -19,7 +19,7 @@ class Settings:
 
     def change(self, values: dict) -> None:
         """Set some values by name; ValueError for a bad one, and then none is changed."""
-        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        known = {field.name: field.default for field in fields(self)}
         for name, value in values.items():
             if name not in known:
                 raise ValueError(f"no setting {name}")
@@ -32,7 +32,7 @@ class Settings:
             if name == "redelivery" and value not in ("dup", "fresh"):
                 raise ValueError("redelivery is dup or fresh")
         for name, value in values.items():
-            setattr(self, name, value)
+            setattr(self, name, type(known[name])(value))
 
     def as_dict(self) -> dict:
         """All values by name."""

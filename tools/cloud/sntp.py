@@ -13,7 +13,7 @@ log = logging.getLogger("cloud")
 _PACKET = struct.Struct("!BBbbII4s8s8s8s8s")
 _UNIX_TO_NTP = 2_208_988_800  # seconds from 1900 to 1970
 _CLIENT, _SERVER = 3, 4
-MODES = ("ok", "silent", "kiss-of-death", "unsynchronised", "bad-stratum", "wrong-origin")
+MODES = ("normal", "silent", "kiss-of-death", "unsynchronised", "bad-stratum", "wrong-origin")
 
 
 def timestamp(unix: float) -> bytes:
@@ -23,7 +23,7 @@ def timestamp(unix: float) -> bytes:
     return struct.pack("!II", (whole + _UNIX_TO_NTP) & 0xFFFFFFFF, fraction)
 
 
-def answer(request: bytes, now: float, mode: str = "ok") -> bytes | None:
+def answer(request: bytes, now: float, mode: str = "normal") -> bytes | None:
     """The reply to a client's packet at the time `now` (unix seconds), None when there is none."""
     if len(request) < _PACKET.size or request[0] & 7 != _CLIENT or mode == "silent":
         return None
@@ -49,7 +49,7 @@ class SntpServer:
     """Answers on every socket that it is bound to. `mode` is one of MODES; `offset` in seconds."""
 
     def __init__(self):
-        self.mode = "ok"
+        self.mode = "normal"
         self.offset = 0.0
         self.requests = 0
         self._transports: list[asyncio.DatagramTransport] = []

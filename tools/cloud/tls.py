@@ -121,24 +121,42 @@ class Channel(asyncio.Protocol):
         if self._closing or self.deaf:
             return
         self._incoming.write(data)
+        if self._ready or self._handshake():
+            self._decrypt()
+
+    def _handshake(self) -> bool:
+        """One step of the handshake; whether it is done."""
         try:
-            if not self._ready:
-                self._tls.do_handshake()
-                self._ready = True
-                self._timer.cancel()
-                self._flush()
-                self._user.channel_ready(self)
-            while not self._closing:
-                plain = self._tls.read(_READ)
-                if not plain:
-                    break
-                self._user.channel_data(plain)
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        except ssl.SSLError as error:
+            self._fail(*_explain(error))
+            return False
+        self._ready = True
+        self._timer.cancel()
+        self._flush()
+        self._user.channel_ready(self)
+        return not self._closing
+
+    def _decrypt(self) -> None:
+        """Hand over everything that has come as one piece, so that what was sent together is
+        seen together, whatever its records are."""
+        pieces, end = [], None
+        try:
+            while piece := self._tls.read(_READ):
+                pieces.append(piece)
         except ssl.SSLWantReadError:
             self._flush()
         except ssl.SSLZeroReturnError:
-            self.close("connection-lost", "closed by the client")
+            end = ("connection-lost", "closed by the client")
         except ssl.SSLError as error:
-            self._fail(*_explain(error))
+            end = _explain(error)
+        if pieces:
+            self._user.channel_data(b"".join(pieces))
+        if end is not None:
+            self.close(*end)
 
     def eof_received(self) -> bool:
         """The client closed its direction; nothing more will come."""
@@ -205,8 +223,7 @@ class Channel(asyncio.Protocol):
             self.transport.write(data)
 
     def _fail(self, rule: str, detail: str) -> None:
-        """A handshake or a record went wrong: the alert is in `_outgoing`, send it and close."""
-        self._ready = False
+        """The handshake went wrong: the alert is in `_outgoing`, send it and close."""
         self.close(rule, detail)
 
     def _finish(self, rule: str, detail: str) -> None:

@@ -38,7 +38,7 @@ _START_S = 20
 
 def application() -> dict[str, bytes]:
     """{path on the board: content}: the boot scripts as source, the rest compiled."""
-    files = romfs.compiled(romfs.sources(ROOT))
+    files = romfs.compiled(romfs.application(ROOT))
     scripts = ("boot.py", "main.py")
     return {("/" if name in scripts else _APP) + name: data for name, data in files.items()}
 

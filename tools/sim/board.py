@@ -374,8 +374,8 @@ class Board:
         elif "deepsleep" in message:
             self._sleep(message["deepsleep"], message["wake"])
         elif "power" in message:
-            self._announce("power lost in a flash operation")
             self.power_cut()
+            self._announce("power lost in a flash operation")
         elif "portal" in message:
             self._announce(f"portal http://127.0.0.1:{message['portal']}")
         elif "watching" in message:
@@ -442,7 +442,11 @@ class Board:
     # Sleep and pins.
 
     def _sleep(self, ms, sources):
+        # A pull of a pin that may wake the chip is the RTC's, and stays.
+        pulls = {pin: self.registers.get_pin(layout.PIN_PULL, pin) for s in sources for pin in s[1]}
         self._end_vm()
+        for pin, pull in pulls.items():
+            self.registers.put_pin(layout.PIN_PULL, pin, pull)
         self._move(ASLEEP)
         self._sources = sources
         if ms is not None:
@@ -467,9 +471,7 @@ class Board:
         driven = self.registers.get_pin(layout.PIN_DRIVEN, pin)
         if driven != layout.FLOATING:
             return driven
-        # In deep sleep the RTC keeps the pull-up of a pin that may wake it.
-        pull = self.registers.get_pin(layout.PIN_PULL, pin)
-        return 1 if pull == layout.PULL_UP or self.state == ASLEEP else 0
+        return 1 if self.registers.get_pin(layout.PIN_PULL, pin) == layout.PULL_UP else 0
 
     def pin_number(self, name):
         """The number of an input: `WAKE` or `GPIO<n>`. Raises BoardError."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import queue
 import select
 import socket
 import subprocess
@@ -35,8 +34,13 @@ class VirtualModule:
         self._process = None
         self._tty = None
         self._received = b""
-        self._said = queue.Queue()
+        self._said = threading.Condition()
+        self._seen = 0
+        self._ended = False
         self._control = None
+        # Where the UART's terminal and the control socket are to be found.
+        self.link = self.state / "uart"
+        self.control_path = self.state / "control"
         self.lines = []
 
     def __enter__(self):
@@ -62,6 +66,8 @@ class VirtualModule:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            # A Ctrl-C in the terminal is for whoever uses this object, not for the board.
+            start_new_session=True,
         )
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
         try:
@@ -95,42 +101,40 @@ class VirtualModule:
     def _listen(self, stdout):
         with stdout:
             for line in stdout:
-                self.lines.append(line.decode().rstrip("\n"))
-                self._said.put(self.lines[-1])
-        self._said.put(None)
+                with self._said:
+                    self.lines.append(line.decode().rstrip("\n"))
+                    self._said.notify_all()
+        with self._said:
+            self._ended = True
+            self._said.notify_all()
 
     def wait_line(self, begins, timeout=_START_LIMIT_S):
-        """Wait until it prints a line that begins so; returns the line."""
+        """Wait for a line that begins so, after the one waited for last; returns the line."""
         end = time.monotonic() + timeout
-        while True:
-            try:
-                line = self._said.get(timeout=max(0.0, end - time.monotonic()))
-            except queue.Empty:
-                raise ModuleError(f"no {begins!r} within {timeout} s\n{self.console()}") from None
-            if line is None:
-                # The end stays in the queue for whoever asks next.
-                self._said.put(None)
-                raise ModuleError("the virtual module ended: " + self._last_words())
-            if line.startswith(begins):
-                return line
+        with self._said:
+            while True:
+                while self._seen < len(self.lines):
+                    self._seen += 1
+                    if self.lines[self._seen - 1].startswith(begins):
+                        return self.lines[self._seen - 1]
+                if self._ended:
+                    raise ModuleError("the virtual module ended: " + self.last_words())
+                if not self._said.wait(max(0.0, end - time.monotonic())):
+                    raise ModuleError(f"no {begins!r} within {timeout} s\n{self.console()}")
 
     def wait_ready(self, timeout=_START_LIMIT_S):
-        """Wait for the next `ready`: each boot prints one."""
+        """Wait for the next `ready`: each boot prints one (that of `power_on` is not counted)."""
         self.wait_line("ready", timeout)
 
-    def _last_words(self):
+    @property
+    def ended(self):
+        """Whether it has ended by itself."""
+        return self._ended
+
+    def last_words(self):
+        """What it wrote on its standard error."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace").strip()
-
-    @property
-    def link(self):
-        """The symbolic link to the UART's terminal."""
-        return self.state / "uart"
-
-    @property
-    def control_path(self):
-        """The control socket."""
-        return self.state / "control"
 
     def console(self):
         """What the VM wrote on the board's console, since the folder was made."""
@@ -176,6 +180,10 @@ class VirtualModule:
         """Send one line (without its LF) and return the line of the reply."""
         self.write(line + b"\n")
         return self.read_line(timeout)
+
+    def fileno(self):
+        """The terminal's descriptor, for select()."""
+        return self._tty
 
     def flush(self):
         """Forget what has come and was not read."""
@@ -227,7 +235,10 @@ class VirtualModule:
 
     def power_on(self):
         """Switch the power on; returns at STARTUP."""
+        was_off = self.get("state") == "off"
         self.order({"power": "on"})
+        if was_off:
+            self.wait_ready()
 
     def fail_after(self, operations):
         """Let the power die at the n-th flash operation from now; 0 for never."""

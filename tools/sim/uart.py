@@ -19,6 +19,8 @@ import tty
 
 _PIECE = 4096
 _PIPE = 4096
+# What a paced line may catch up after this thread was woken late.
+_LATE_S = 0.002
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", None)
 
 
@@ -74,6 +76,9 @@ class Wire:
         self.blocked = False  # the host does not take what the VM sends
         self._channel = None
         self._held = b""
+        self._received = self._drained = 0
+        self._rx_next = self._tx_next = 0.0
+        self._watched = None
         self._bell, self._ring = os.pipe()
         os.set_blocking(self._bell, False)
         self._orders = []
@@ -152,9 +157,6 @@ class Wire:
             self._report(now)
         return (min(wake) - now) * 1000 + 0.2 if wake else None
 
-    _watched = None
-    _poll = None
-
     def _watch(self, master, tx):
         wanted = (master, self._channel.tx if tx else None)
         if wanted == self._watched:
@@ -174,7 +176,7 @@ class Wire:
             return
         if self._byte_s:
             now = time.monotonic()
-            self._rx_next = max(self._rx_next, now - 0.02) + len(data) * self._byte_s
+            self._rx_next = max(self._rx_next, now - _LATE_S) + len(data) * self._byte_s
         get = self._registers.get
         if self._channel is None or not get("uart_open") or get("asleep"):
             self.lost += len(data)
@@ -214,7 +216,7 @@ class Wire:
         self._drained = (self._drained + sent) & 0xFFFFFFFF
         if self._byte_s:
             now = time.monotonic()
-            self._tx_next = max(self._tx_next, now - 0.02) + sent * self._byte_s
+            self._tx_next = max(self._tx_next, now - _LATE_S) + sent * self._byte_s
         else:
             self._registers.put("uart_drained", self._drained)
 

@@ -1,10 +1,10 @@
 """Stands for MicroPython's `esp32` module: partitions with rollback, NVS, wake sources."""
 
-import sim_flash as flash
-import sim_image as image
-from sim_host import config
+import sim_flash as _flash
+import sim_image as _image
+from sim_host import config as _config
 from sim_nvs import NVS
-from sim_power import wake
+from sim_power import wake as _wake
 
 WAKEUP_ALL_LOW = False
 WAKEUP_ANY_HIGH = True
@@ -15,11 +15,11 @@ _OTA_SUBTYPE = 0x10
 
 
 def _rows(label=None):
-    return [row for row in config["partitions"] if label is None or row[0] == label]
+    return [row for row in _config["partitions"] if label is None or row[0] == label]
 
 
 def _app_slots():
-    return [row for row in config["partitions"] if row[1] == Partition.TYPE_APP]
+    return [row for row in _config["partitions"] if row[1] == Partition.TYPE_APP]
 
 
 
@@ -30,20 +30,20 @@ class Partition:
     TYPE_APP = 0
     TYPE_DATA = 1
 
-    def __init__(self, id, block_size=4096):
-        if id == Partition.RUNNING:
-            id = config["running"]
-        elif id == Partition.BOOT:
+    def __init__(self, _id, _block_size=4096):
+        if _id == Partition.RUNNING:
+            _id = _config["running"]
+        elif _id == Partition.BOOT:
             slots = _app_slots()
-            slot = image.selected(_rows("otadata")[0][3], len(slots))
-            id = slots[slot or 0][0]
-        rows = _rows(id)
+            slot = _image.selected(_rows("otadata")[0][3], len(slots))
+            _id = slots[slot or 0][0]
+        rows = _rows(_id)
         if not rows:
             raise OSError(2)
-        if block_size <= 0 or block_size & (block_size - 1) or block_size > 4096:
+        if _block_size <= 0 or _block_size & (_block_size - 1) or _block_size > 4096:
             raise ValueError("block size")
         self._label, self._type, self._subtype, self._address, self._size = rows[0]
-        self._block = block_size
+        self._block = _block_size
 
     def __repr__(self):
         return "<Partition type=%d, subtype=%d, address=%d, size=%d, label=%s, encrypted=0>" % (
@@ -72,17 +72,17 @@ class Partition:
         return self._address + at
 
     def readblocks(self, block_num, buf, offset=0):
-        flash.read(self._place(block_num, offset, len(buf)), buf)
+        _flash.read(self._place(block_num, offset, len(buf)), buf)
 
-    def writeblocks(self, block_num, buf, offset=None):
-        address = self._place(block_num, offset or 0, len(buf))
-        if offset is None:
-            # Without an offset the whole sectors are erased first, whatever they held.
-            if address % flash.SECTOR or len(buf) % flash.SECTOR:
+    def writeblocks(self, _block_num, _buf, _offset=None):
+        address = self._place(_block_num, _offset or 0, len(_buf))
+        if _offset is None:
+            # Without an _offset the whole sectors are erased first, whatever they held.
+            if address % _flash.SECTOR or len(_buf) % _flash.SECTOR:
                 raise OSError(-260, "ESP_ERR_INVALID_SIZE")
-            for at in range(address, address + len(buf), flash.SECTOR):
-                flash.erase(at)
-        flash.program(address, buf)
+            for at in range(address, address + len(_buf), _flash.SECTOR):
+                _flash.erase(at)
+        _flash.program(address, _buf)
 
     def ioctl(self, op, arg=0):
         if op in (1, 2, 3):
@@ -93,19 +93,19 @@ class Partition:
             return self._block
         if op == 6:
             address = self._place(arg, 0, self._block)
-            if address % flash.SECTOR:
+            if address % _flash.SECTOR:
                 raise OSError(-260, "ESP_ERR_INVALID_SIZE")
-            flash.erase(address)
+            _flash.erase(address)
             return 0
         return None
 
     def set_boot(self):
         if self._type != Partition.TYPE_APP:
             raise OSError(-258, "ESP_ERR_INVALID_ARG")
-        if not image.is_valid(self._address, self._size):
+        if not _image.is_valid(self._address, self._size):
             raise OSError(-5379, "ESP_ERR_OTA_VALIDATE_FAILED")
         slots = _app_slots()
-        image.select(_rows("otadata")[0][3], self._subtype - _OTA_SUBTYPE, len(slots))
+        _image.select(_rows("otadata")[0][3], self._subtype - _OTA_SUBTYPE, len(slots))
 
     def get_next_update(self):
         slots = _app_slots()
@@ -116,24 +116,24 @@ class Partition:
 
     @classmethod
     def mark_app_valid_cancel_rollback(cls):
-        if not image.mark_valid(_rows("otadata")[0][3]):
+        if not _image.mark_valid(_rows("otadata")[0][3]):
             raise OSError(-1, "ESP_FAIL")
 
 
-def wake_on_ext0(pin=None, level=None):
-    if config["chip"] == "esp32c3":
+def wake_on_ext0(_pin=None, _level=None):
+    if _config["chip"] == "esp32c3":
         raise AttributeError("wake_on_ext0 does not exist on this chip")
-    wake.ext0 = None if pin is None else (_rtc_pin(pin), 1 if level else 0)
+    _wake.ext0 = None if _pin is None else (_rtc_pin(_pin), 1 if _level else 0)
 
 
-def wake_on_ext1(pins=None, level=None):
-    if config["chip"] == "esp32c3":
+def wake_on_ext1(_pins=None, _level=None):
+    if _config["chip"] == "esp32c3":
         raise AttributeError("wake_on_ext1 does not exist on this chip")
-    wake.ext1 = None if not pins else ([_rtc_pin(pin) for pin in pins], 1 if level else 0)
+    _wake.ext1 = None if not _pins else ([_rtc_pin(pin) for pin in _pins], 1 if _level else 0)
 
 
-def wake_on_gpio(pins=None, level=None):
-    wake.gpio = None if not pins else ([pin._id for pin in pins], 1 if level else 0)
+def wake_on_gpio(_pins=None, _level=None):
+    _wake.gpio = None if not _pins else ([pin._id for pin in _pins], 1 if _level else 0)
 
 
 _RTC_PINS = {
@@ -144,7 +144,7 @@ _RTC_PINS = {
 
 
 def _rtc_pin(pin):
-    if pin._id not in _RTC_PINS[config["chip"]]:
+    if pin._id not in _RTC_PINS[_config["chip"]]:
         raise ValueError("invalid pin")
     return pin._id
 

@@ -79,18 +79,18 @@ class WLAN:
     PM_PERFORMANCE = 1
     PM_POWERSAVE = 2
 
-    def __new__(cls, interface_id=0):
+    def __new__(cls, _interface_id=0):
         # The driver has one object an interface.
-        if interface_id not in (0, 1):
+        if _interface_id not in (0, 1):
             raise ValueError("invalid WLAN interface identifier")
-        wlan = _interfaces.get(interface_id)
+        wlan = _interfaces.get(_interface_id)
         if wlan is None:
-            wlan = _interfaces[interface_id] = object.__new__(cls)
+            wlan = _interfaces[_interface_id] = object.__new__(cls)
             wlan._settings = {"pm": 1, "txpower": 20, "protocol": 7, "channel": 1}
         return wlan
 
-    def __init__(self, interface_id=0):
-        self._ap = interface_id == 1
+    def __init__(self, _interface_id=0):
+        self._ap = _interface_id == 1
         self._driver = _wifi.access if self._ap else _wifi.station
 
     def active(self, *is_active):
@@ -107,7 +107,7 @@ class WLAN:
             _send({"access_point": on, "ssid": self._driver.ssid})
         return on
 
-    def connect(self, ssid=None, key=None, *, bssid=None):
+    def connect(self, _ssid=None, _key=None, *, bssid=None):
         if self._ap:
             raise OSError("STA required")
         station = self._driver
@@ -117,11 +117,11 @@ class WLAN:
             raise ValueError("bssid must be 6 bytes")
         if station.requested and station.step():
             raise OSError("Wifi Internal Error")
-        if key and not 8 <= len(key) <= 64:
+        if _key and not 8 <= len(_key) <= 64:
             raise OSError("Wifi Invalid Password")
         station.connect(
-            _text(ssid) if ssid is not None else station.ssid,
-            _text(key) if key is not None else ("" if ssid is not None else station.key),
+            _text(_ssid) if _ssid is not None else station.ssid,
+            _text(_key) if _key is not None else ("" if _ssid is not None else station.key),
         )
 
     def disconnect(self):

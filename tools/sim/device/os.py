@@ -11,7 +11,6 @@ import os as _os
 
 _sys.path = _path
 
-sep = "/"
 chdir = _os.chdir
 getcwd = _os.getcwd
 ilistdir = _os.ilistdir

@@ -149,10 +149,10 @@ def _open_log():
 
 
 class NVS:
-    def __init__(self, namespace):
-        if len(namespace) > 15:
+    def __init__(self, _namespace):
+        if len(_namespace) > 15:
             raise _error(-4361, "KEY_TOO_LONG")
-        self._namespace = namespace.encode()
+        self._namespace = _namespace.encode()
         self._store = _open_log()
 
     def _key(self, key):
@@ -167,27 +167,27 @@ class NVS:
             raise _error(-4354, "NOT_FOUND")
         return self._store.value(key)
 
-    def set_i32(self, key, value):
-        self._store.put(self._key(key), _I32, struct.pack("<l", value))
+    def set_i32(self, _key, _value):
+        self._store.put(self._key(_key), _I32, struct.pack("<l", _value))
 
-    def get_i32(self, key):
-        return struct.unpack("<l", self._find(key, _I32))[0]
+    def get_i32(self, _key):
+        return struct.unpack("<l", self._find(_key, _I32))[0]
 
-    def set_blob(self, key, value):
-        self._store.put(self._key(key), _BLOB, bytes(value))
+    def set_blob(self, _key, _value):
+        self._store.put(self._key(_key), _BLOB, bytes(_value))
 
-    def get_blob(self, key, buffer):
-        data = self._find(key, _BLOB)
-        if len(data) > len(buffer):
+    def get_blob(self, _key, _buffer):
+        data = self._find(_key, _BLOB)
+        if len(data) > len(_buffer):
             raise _error(-4364, "INVALID_LENGTH")
-        buffer[: len(data)] = data
+        _buffer[: len(data)] = data
         return len(data)
 
-    def erase_key(self, key):
-        key = self._key(key)
-        if key not in self._store.index:
+    def erase_key(self, _key):
+        _key = self._key(_key)
+        if _key not in self._store.index:
             raise _error(-4354, "NOT_FOUND")
-        self._store.put(key, _ERASED, b"")
+        self._store.put(_key, _ERASED, b"")
 
     def commit(self):
         # Each set is in flash when it returns; the driver's commit has nothing left to do.

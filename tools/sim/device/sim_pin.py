@@ -79,13 +79,13 @@ class Pin:
     DRIVE_2 = 2
     DRIVE_3 = 3
 
-    def __init__(self, id, mode=-1, pull=-1, *, value=None, drive=None):
-        if isinstance(id, Pin):
-            id = id._id
+    def __init__(self, _id, mode=-1, pull=-1, *, value=None, drive=None):
+        if isinstance(_id, Pin):
+            _id = _id._id
         chip = config["chip"]
-        if not isinstance(id, int) or not 0 <= id < _COUNT[chip] or id in _INVALID.get(chip, ()):
+        if not isinstance(_id, int) or not 0 <= _id < _COUNT[chip] or _id in _INVALID.get(chip, ()):
             raise ValueError("invalid pin")
-        self._id = id
+        self._id = _id
         if mode != -1 or pull != -1 or value is not None or drive is not None:
             self.init(mode, pull, value=value, drive=drive)
 

@@ -49,8 +49,8 @@ class RTC:
         registers.put("clock_offset_us", then - builtin_time.time_ns() // 1000)
         return None
 
-    def init(self, datetime):
-        self.datetime(datetime)
+    def init(self, _datetime):
+        self.datetime(_datetime)
 
     def memory(self, *data):
         if not data:

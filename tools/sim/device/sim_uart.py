@@ -37,7 +37,7 @@ class UART(io.IOBase):
 
     def __init__(
         self,
-        id,
+        _id,
         baudrate=115200,
         bits=8,
         parity=None,
@@ -54,10 +54,10 @@ class UART(io.IOBase):
         invert=0,
         flow=0,
     ):
-        if id not in _DEFAULT_PINS:
-            raise ValueError("UART(%s) does not exist or carries the REPL" % id)
-        self._id = id
-        pins = _DEFAULT_PINS[id]
+        if _id not in _DEFAULT_PINS:
+            raise ValueError("UART(%s) does not exist or carries the REPL" % _id)
+        self._id = _id
+        pins = _DEFAULT_PINS[_id]
         self._tx_pin = pins[0]
         self._rx_pin = pins[1]
         self._wired = False
@@ -178,13 +178,13 @@ class UART(io.IOBase):
         self._read_count += got
         return got or None
 
-    def readinto(self, buf, *nbytes):
+    def readinto(self, _buf, *nbytes):
         if not nbytes and self._wired and not self._timeout and not self._timeout_char:
-            got = _rx.readinto(buf)
+            got = _rx.readinto(_buf)
             if got:
                 self._read_count += got
             return got
-        view = memoryview(buf)
+        view = memoryview(_buf)
         return self._into(view[: nbytes[0]] if nbytes else view)
 
     def read(self, *nbytes):
@@ -216,17 +216,17 @@ class UART(io.IOBase):
     def _pending(self):
         return (self._sent - registers.get("uart_drained")) & 0xFFFFFFFF
 
-    def write(self, buf):
+    def write(self, _buf):
         if not self._wired:
-            return len(buf)
+            return len(_buf)
         if not registers.get("uart_paced"):
-            _tx.write(buf)
-            self._sent = (self._sent + len(buf)) & 0xFFFFFFFF
-            return len(buf)
+            _tx.write(_buf)
+            self._sent = (self._sent + len(_buf)) & 0xFFFFFFFF
+            return len(_buf)
         # On a paced line the transmit buffer has its true size (and 128 bytes of hardware
         # queue): the call returns when the last byte is in the buffer.
         room = self._txbuf + 128
-        view = memoryview(buf)
+        view = memoryview(_buf)
         while view:
             free = room - self._pending()
             if free <= 0:
@@ -236,7 +236,7 @@ class UART(io.IOBase):
             _tx.write(piece)
             self._sent = (self._sent + len(piece)) & 0xFFFFFFFF
             view = view[len(piece) :]
-        return len(buf)
+        return len(_buf)
 
     def txdone(self):
         return not self._wired or self._pending() == 0

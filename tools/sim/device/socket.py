@@ -76,10 +76,10 @@ def _resolve(host, family):
     return "::1" if family == AF_INET6 else "127.0.0.1"
 
 
-def getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
-    address = _resolve(host, af)
+def getaddrinfo(_host, _port, _af=0, _type=0, _proto=0, _flags=0):
+    address = _resolve(_host, _af)
     family = AF_INET6 if ":" in address else AF_INET
-    return [(family, type or SOCK_STREAM, proto, "", (address, int(port)))]
+    return [(family, _type or SOCK_STREAM, _proto, "", (address, int(_port)))]
 
 
 def _packed(address):
@@ -97,9 +97,9 @@ def _is_local(host):
 
 
 class socket(_io.IOBase):
-    def __init__(self, af=AF_INET, type=SOCK_STREAM, proto=0, *, _real=None):
-        self._family = af
-        self._real = _real or _socket.socket(af, type)
+    def __init__(self, _af=AF_INET, _type=SOCK_STREAM, _proto=0, *, _real=None):
+        self._family = _af
+        self._real = _real or _socket.socket(_af, _type)
         self._timeout = None
         self._poller = None
 
@@ -111,22 +111,22 @@ class socket(_io.IOBase):
             self._real.close()
             self._real = None
 
-    def makefile(self, mode="rb", buffering=0):
+    def makefile(self, _mode="rb", _buffering=0):
         return self
 
-    def setblocking(self, value):
-        self._timeout = None if value else 0
-        self._real.setblocking(value)
+    def setblocking(self, _value):
+        self._timeout = None if _value else 0
+        self._real.setblocking(_value)
 
-    def settimeout(self, value):
-        self._timeout = value
-        self._real.settimeout(value)
+    def settimeout(self, _value):
+        self._timeout = _value
+        self._real.settimeout(_value)
 
-    def setsockopt(self, level, optname, value):
-        place = _OPTIONS.get((level, optname))
+    def setsockopt(self, _level, _optname, _value):
+        place = _OPTIONS.get((_level, _optname))
         if place is None:
             raise OSError(_errno.EINVAL)
-        self._real.setsockopt(place[0], place[1], value)
+        self._real.setsockopt(place[0], place[1], _value)
 
     def _linked(self):
         # Waits for the link as long as this socket may block; False when there is none.
@@ -135,6 +135,9 @@ class socket(_io.IOBase):
         if _wifi.reachable():
             return True
         if self._timeout == 0:
+            # A poll() that began before the link was lost asks the PC and is told "ready" at
+            # once, again and again; the pause keeps such a loop from burning the processor.
+            _time.sleep_ms(1)
             return False
         start = _time.ticks_ms()
         while not _wifi.reachable():
@@ -144,28 +147,28 @@ class socket(_io.IOBase):
             _time.sleep_ms(5)
         return True
 
-    def connect(self, address):
+    def connect(self, _address):
         if self._real is None:
             raise OSError(_errno.EBADF)
-        host = _resolve(address[0], self._family)
+        host = _resolve(_address[0], self._family)
         if not _wifi.reachable() or not _is_local(host):
             raise OSError(_errno.EHOSTUNREACH)
-        self._real.connect(_packed((host, address[1])))
+        self._real.connect(_packed((host, _address[1])))
 
-    def bind(self, address):
-        host = _resolve(address[0], self._family)
-        port = address[1]
+    def bind(self, _address):
+        host = _resolve(_address[0], self._family)
+        port = _address[1]
         if port == 80:
             port = _config["portal_port"]
         elif port < 1024:
             port = 0
         if not _is_local(host):
             host = "::1" if self._family == AF_INET6 else "127.0.0.1"
-        self._port = address[1]
+        self._port = _address[1]
         self._real.bind(_packed((host, port)))
 
-    def listen(self, backlog=2):
-        self._real.listen(backlog)
+    def listen(self, _backlog=2):
+        self._real.listen(_backlog)
         if getattr(self, "_port", 0) == 80:
             _send({"portal": _config["portal_port"]})
 
@@ -180,42 +183,42 @@ class socket(_io.IOBase):
             raise OSError(_errno.EAGAIN)
         return result
 
-    def send(self, bytes):
-        return self._or_again(self.write(bytes))
+    def send(self, _bytes):
+        return self._or_again(self.write(_bytes))
 
-    def sendall(self, bytes):
-        view = memoryview(bytes)
+    def sendall(self, _bytes):
+        view = memoryview(_bytes)
         while view:
             view = view[self._or_again(self.write(view)) :]
 
-    def sendto(self, bytes, address):
-        host = _resolve(address[0], self._family)
+    def sendto(self, _bytes, _address):
+        host = _resolve(_address[0], self._family)
         if not _wifi.reachable() or not _is_local(host):
             raise OSError(_errno.EHOSTUNREACH)
-        return self._real.sendto(bytes, _packed((host, address[1])))
+        return self._real.sendto(_bytes, _packed((host, _address[1])))
 
-    def recv(self, bufsize):
+    def recv(self, _bufsize):
         if not self._linked():
             raise OSError(_errno.EAGAIN)
-        return self._real.recv(bufsize)
+        return self._real.recv(_bufsize)
 
-    def recvfrom(self, bufsize):
+    def recvfrom(self, _bufsize):
         if not self._linked():
             raise OSError(_errno.EAGAIN)
-        data, address = self._real.recvfrom(bufsize)
+        data, address = self._real.recvfrom(_bufsize)
         return data, _unpacked(address)
 
     def read(self, *size):
         return self._real.read(*size) if self._linked() else None
 
-    def readinto(self, buf, *nbytes):
-        return self._real.readinto(buf, *nbytes) if self._linked() else None
+    def readinto(self, _buf, *nbytes):
+        return self._real.readinto(_buf, *nbytes) if self._linked() else None
 
     def readline(self):
         return self._real.readline() if self._linked() else None
 
-    def write(self, buf, *place):
-        return self._real.write(buf, *place) if self._linked() else None
+    def write(self, _buf, *place):
+        return self._real.write(_buf, *place) if self._linked() else None
 
     def ioctl(self, request, arg):
         if request == _GET_FILENO:

@@ -72,19 +72,24 @@ def _install_standins(disk, boot):
 
 
 def _mount_flash():
+    # As ESP32's _boot and inisetup do: only a blank flash is formatted.
     import esp32
 
     part = esp32.Partition("vfs")
-    first = bytearray(64)
-    part.readblocks(0, first)
-    if first == b"\xff" * 64:
-        # As ESP32's inisetup does with a blank flash.
-        vfs.VfsLfs2.mkfs(part)
+    try:
         vfs.mount(part, "/")
-        with open("/boot.py", "w") as file:
-            file.write("# This file is executed on every boot\n")
-        return
+        return True
+    except OSError:
+        first = bytearray(4096)
+        part.readblocks(0, first)
+        if first != b"\xff" * 4096:
+            print("The filesystem appears to be corrupted.")
+            return False
+    vfs.VfsLfs2.mkfs(part)
     vfs.mount(part, "/")
+    with open("/boot.py", "w") as file:
+        file.write("# This file is executed on every boot\n")
+    return True
 
 
 def _run(name):
@@ -122,7 +127,7 @@ def _main():
     if boot["measure"]:
         return None
     _keep.append(bytearray(boot["ballast"]))
-    _mount_flash()
+    mounted = _mount_flash()
     sys.path[:] = ["", ".frozen", "/lib"]
     if boot["application"]:
         application = _folder_or_rom(disk, boot["source"], "app")
@@ -130,7 +135,7 @@ def _main():
         sys.path.insert(1, "/rom")
     sys.argv.clear()
     gc.collect()
-    if _run("boot.py") and boot["run_main"]:
+    if mounted and _run("boot.py") and boot["run_main"]:
         _run("main.py")
     host.send({"repl": True})
     return host

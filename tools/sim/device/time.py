@@ -22,15 +22,15 @@ def time_ns():
     return _rtc.now_us() * 1000
 
 
-def gmtime(secs=None):
-    return _rtc.fields_of(time() if secs is None else int(secs))
+def gmtime(_secs=None):
+    return _rtc.fields_of(time() if _secs is None else int(_secs))
 
 
-def localtime(secs=None):
-    return gmtime(secs)
+def localtime(_secs=None):
+    return gmtime(_secs)
 
 
-def mktime(local_time):
-    if not 8 <= len(local_time) <= 9:
-        raise TypeError("mktime needs a tuple of length 8 or 9 (%d given)" % len(local_time))
-    return _rtc.seconds_of(*local_time[:6])
+def mktime(_local_time):
+    if not 8 <= len(_local_time) <= 9:
+        raise TypeError("mktime needs a tuple of length 8 or 9 (%d given)" % len(_local_time))
+    return _rtc.seconds_of(*_local_time[:6])
