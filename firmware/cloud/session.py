@@ -14,7 +14,6 @@ import time
 
 from micropython import const
 
-from firmware.cloud import failure
 from firmware.cloud.backoff import STABLE_MS
 from firmware.config.checks import split_host
 from firmware.events import CONLOST
@@ -66,6 +65,13 @@ class SessionError(Exception):
 
 class Refused(Exception):
     """The cloud said no to a subscription."""
+
+
+def _describe(error, stage):
+    """`failure.describe`, imported when something has failed: words are bulky."""
+    from firmware.cloud import failure
+
+    return failure.describe(error, stage)
 
 
 class Session:
@@ -184,7 +190,7 @@ class Session:
             await client.connect(True, _OPEN_MS)
         except (OSError, ValueError, MQTTException) as error:
             client.ssl = None
-            raise ConnectError(failure.describe(error, client.failed_stage))
+            raise ConnectError(_describe(error, client.failed_stage))
         client.on_close = self._closed
         self._leaving = False
 
@@ -222,7 +228,7 @@ class Session:
             self._backoff.failed()
         else:
             self._backoff.succeeded()
-        self.last_failure = failure.describe(reason, None)
+        self.last_failure = _describe(reason, None)
         log(WARNING, "session: connection lost:", self.last_failure)
         self._events.put(CONLOST)
 
@@ -263,6 +269,6 @@ class Session:
         except MQTTException as error:
             if error.code == REFUSED:
                 raise Refused()
-            raise SessionError(failure.describe(error, None))
+            raise SessionError(_describe(error, None))
         except (OSError, ValueError) as error:
-            raise SessionError(failure.describe(error, None))
+            raise SessionError(_describe(error, None))

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from tests_host.bench.rows import budget
+from tests_host.bench.sizes import RESIDENT_LIMIT, mpy_size
 from tools.cloud.process import CloudProcess
 from tools.sim.module import VirtualModule
 
@@ -24,6 +25,7 @@ _PROBE = '''"""How late the loop was at worst, how much of the heap lived at mos
 
 import asyncio
 import gc
+import sys
 import time
 
 _task = None
@@ -47,9 +49,16 @@ async def _watch():
 command_mode = b"late"
 
 
+def _modules():
+    """What is in memory: the names of our modules."""
+    return ",".join(name for name in sys.modules if name[:3] in ("fir", "lib")).encode()
+
+
 def probe_query(module, command):
-    """PROBE? [heap]: worst lateness in microseconds and live bytes, both since the last time."""
+    """PROBE? [heap|modules]: worst lateness in us and live bytes since the last time."""
     global _task, _late, _live, command_mode
+    if command.text() == b"modules":
+        return _modules()
     command_mode = command.text() or b"late"
     if _task is None:
         _task = asyncio.create_task(_watch())
@@ -151,6 +160,11 @@ def rows() -> list[dict]:
                 _exchange(module, cloud)
                 late, _ = _probe(module)
                 result.append(budget("longest stall, 200 messages", late / 1e3, "ms", 50))
+                modules = _ask(module, b"AT+PROBE? modules").decode().split(",")
+                kept = sum(mpy_size(name) for name in modules if not name.endswith("probe"))
+                result.append(
+                    budget(".mpy resident after 200 messages", kept, "B", RESIDENT_LIMIT)
+                )
             with VirtualModule(
                 folder / "d", cloud.state, "--source", tree, "--heap", "160"
             ) as module:

@@ -284,7 +284,7 @@ def test_operators_are_exempt_unless_named(cloud, operator):
 def test_a_client_that_does_not_read_loses_qos_0_only(cloud, device):
     with connected(cloud, device) as raw:
         raw.subscribe(("flood", 1))
-        for _ in range(40):
+        for _ in range(120):
             cloud.control.request({"publish": {"topic": "flood", "size": 130_000}})
         cloud.control.publish("flood", b"last", qos=1)
         raw.send(p.Bare(p.PINGREQ))
@@ -292,7 +292,7 @@ def test_a_client_that_does_not_read_loses_qos_0_only(cloud, device):
         while isinstance(packet := raw.read(), p.Publish) and packet.payload != b"last":
             got += 1
         assert packet.payload == b"last"
-        assert 8 <= got < 40
+        assert 8 <= got < 120
     assert "rule slow-reader" in cloud.log()
 
 

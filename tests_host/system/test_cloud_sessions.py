@@ -126,6 +126,18 @@ def test_a_session_expires(cloud, device):
         assert not raw.connect("lab_1", clean=False).session_present
 
 
+def test_a_session_that_is_taken_up_in_time_does_not_expire(cloud, device):
+    cloud.control.set(session_expiry=0.3)
+    with connected(cloud, device, clean=False) as raw:
+        raw.subscribe("a")
+    cloud.control.wait_client("lab_1", False)
+    with Raw(cloud.mqtt, device) as raw:
+        assert raw.connect("lab_1", clean=False).session_present
+        time.sleep(0.5)
+        cloud.control.publish("a", b"x")
+        assert raw.read().payload == b"x"
+
+
 def test_the_backlog_is_bounded(cloud, device):
     with connected(cloud, device, clean=False) as raw:
         raw.subscribe("a")

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tools.cloud import identity, listening, log, pki, quotas, rules, sntp
 from tools.cloud.faults import FaultTable
 from tools.cloud.registry import Registry, RegistryError
+from tools.cloud.session import Session
 from tools.cloud.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,6 +180,53 @@ def test_the_meter_names_the_rule():
 def test_nothing_from_outside_starts_a_log_line():
     record = log.logging.LogRecord("cloud", 20, "f", 1, "closed: %s", ("a\nfake: \x1b[31m",), None)
     assert log.OneLine("%(message)s").format(record) == "closed: a\\nfake: \\x1b[31m"
+
+
+# -- sessions --
+
+
+class _Wire:
+    """Stands for a connection: takes everything."""
+
+    def __init__(self):
+        self.sent = []
+
+    def may_receive(self, _topic):
+        return True
+
+    def send_delivery(self, delivery, dup=False):
+        self.sent.append((delivery.packet_id, dup))
+        return True
+
+
+def test_packet_ids_wrap_and_spare_those_in_use():
+    session = Session("c", False, Settings())
+    session.attach(_Wire())
+    session.offer("t", b"", 1)
+    session.offer("t", b"", 1)
+    session.detach()  # 1 and 2 wait in the backlog
+    wire = _Wire()
+    session.attach(wire)
+    session._next_id = 65534
+    for _ in range(3):
+        session.offer("t", b"", 1)
+    assert wire.sent == [(65535, False), (3, False), (4, False)]
+
+
+def test_redelivery_stores_what_a_broken_connection_leaves():
+    session = Session("c", False, Settings())
+
+    class Breaks(_Wire):
+        def send_delivery(self, delivery, dup=False):
+            if dup:
+                session.detach()
+            return super().send_delivery(delivery, dup)
+
+    session.attach(Breaks())
+    for _ in range(3):
+        session.offer("t", b"", 1)
+    session.redeliver()
+    assert [delivery.packet_id for delivery in session.backlog] == [1, 2, 3]
 
 
 # -- SNTP --

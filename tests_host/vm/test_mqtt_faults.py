@@ -11,6 +11,7 @@ from tests_host.vm.fake_broker import (
     CONNACK,
     PINGREQ,
     PINGRESP,
+    FakeBroker,
     publish,
 )
 
@@ -106,7 +107,7 @@ def test_unknown_host(mqtt_script):
 def test_second_address_is_tried(mqtt_script):
     """localhost may resolve to ::1 first; the server listens on IPv4 only."""
     script = """
-    import socket
+    import os, socket
     good = socket.getaddrinfo("127.0.0.1", PORT)[0]
     bad = socket.getaddrinfo("127.0.0.1", 1)[0]
     import lib.mqtt
@@ -114,15 +115,18 @@ def test_second_address_is_tried(mqtt_script):
         SOCK_STREAM = socket.SOCK_STREAM
         getaddrinfo = staticmethod(lambda *_: [bad, good])
     lib.mqtt.socket = Sockets
+    def descriptors():
+        return len(list(os.ilistdir("/proc/self/fd")))
     async def main():
+        before = descriptors()
         c = client()
         print(await c.connect())
         await c.disconnect()
+        # The socket that was refused is closed as well.
+        print(descriptors() - before)
     """
-    from tests_host.vm.fake_broker import FakeBroker
-
     with FakeBroker(accept_and_wait) as broker:
-        assert mqtt_script(script, broker.port) == "False\n"
+        assert mqtt_script(script, broker.port) == "False\n0\n"
         broker.check()
 
 

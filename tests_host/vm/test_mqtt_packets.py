@@ -102,6 +102,29 @@ def test_each_packet_arrives_in_one_segment_up_to_tx_size(dialogue):
     dialogue(script, server)
 
 
+def test_packet_in_two_writes_does_not_wait_for_an_acknowledgement(dialogue):
+    """TCP_NODELAY: with Nagle's algorithm most of these would take 40 ms each."""
+
+    def server(peer):
+        peer.accept()
+        for _ in range(60):
+            pid = int.from_bytes(peer.packet()[6:8], "big")
+            peer.send(puback(pid))
+        peer.expect_close()
+
+    script = """
+    async def main():
+        c = client()
+        await c.connect()
+        start = time.ticks_ms()
+        for i in range(60):
+            await c.publish(b"t", bytes(1500), qos=1)
+        print(time.ticks_diff(time.ticks_ms(), start) < 600)
+        await c.disconnect()
+    """
+    assert dialogue(script, server) == "True\n"
+
+
 def test_publish_qos1_waits_for_its_puback(dialogue):
     def server(peer):
         peer.accept()

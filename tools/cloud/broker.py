@@ -186,8 +186,9 @@ class Broker:
                 del table[pattern]
 
     def send_retained(self, session: Session, pattern: str, qos: int) -> None:
-        """The retained message of a new subscription (rule `retain-exact`)."""
-        if pattern in self.retained and not topics.has_wildcard(pattern):
+        """The retained message of a new subscription: the one whose topic is the filter itself
+        (rule `retain-exact`)."""
+        if pattern in self.retained:
             payload, retained_qos = self.retained[pattern]
             session.offer(pattern, payload, min(qos, retained_qos), retain=True)
 

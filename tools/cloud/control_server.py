@@ -9,6 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from tools.cloud import topics
 from tools.cloud.policy import PolicyError
 from tools.cloud.registry import RegistryError
 
@@ -140,8 +141,10 @@ class ControlServer:
         self._connection(body["client"]).inject(bytes.fromhex(body["hex"]))
 
     def _publish(self, body: dict) -> dict:
-        payload, qos = _payload(body), _qos(body)
-        taken = self._broker.publish(body["topic"], payload, qos, bool(body.get("retain")))
+        topic, payload, qos = body["topic"], _payload(body), _qos(body)
+        if not topic or topics.has_wildcard(topic):
+            raise ValueError(f"not a topic name: {topic!r}")
+        taken = self._broker.publish(topic, payload, qos, bool(body.get("retain")))
         return {"ok": True, "taken": taken}
 
     def _deliver(self, body: dict) -> dict:

@@ -133,6 +133,10 @@ class Board:
         self._console.close()
         self._chip.close()
 
+    def watch(self, fd, events, work):
+        """Have `work` called in the board's thread when `fd` is ready."""
+        self._selector.register(fd, events, work)
+
     def first_power(self):
         """Have the board powered as soon as `run` is entered."""
         self._orders.put((self.power_on, (), queue.SimpleQueue()))

@@ -1,6 +1,7 @@
 """`python -m tools.sim.console`: cloud and module in one command, and a terminal to type AT in."""
 
 import contextlib
+import json
 import os
 import queue
 import readline
@@ -187,7 +188,7 @@ def main(state, port, http_port, options):
             module.link = state / "uart"
             module.control_path = state / "control"
             with module:
-                _welcome(state, port, module)
+                _welcome(state, module)
                 Console(module).run()
     except KeyboardInterrupt:
         click.echo()
@@ -196,7 +197,8 @@ def main(state, port, http_port, options):
         sys.exit(1)
 
 
-def _welcome(state, port, module):
+def _welcome(state, module):
+    port = json.loads((state / "cloud" / "cloud.json").read_text())["mqtt"]
     cloud = os.path.relpath(state / "cloud")
     click.echo(f"virtual module: {module.lines[0]}; its UART is {os.path.relpath(module.link)}")
     click.echo(f"control socket: {os.path.relpath(module.control_path)}")

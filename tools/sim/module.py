@@ -164,15 +164,15 @@ class VirtualModule:
         ready, _, _ = select.select([self._tty], [], [], max(0.0, timeout))
         if ready:
             self._received += os.read(self._tty, 65536)
+        return bool(ready)
 
     def read_line(self, timeout=10.0):
         """The next line without its LF. Raises TimeoutError, keeping what has come."""
         end = time.monotonic() + timeout
         while b"\n" not in self._received:
             left = end - time.monotonic()
-            if left <= 0:
+            if not self._more(left) and left <= 0:
                 raise TimeoutError(f"no line within {timeout} s; so far: {self._received!r}")
-            self._more(left)
         line, self._received = self._received.split(b"\n", 1)
         return line
 
