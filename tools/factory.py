@@ -6,6 +6,7 @@ device has no use for PEM and half the room.
 
 import datetime
 import json
+import warnings
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
@@ -16,13 +17,17 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 
 MAX_ROOTS = 5
 
 
 def _certificates(pem, what):
     try:
-        return x509.load_pem_x509_certificates(_as_bytes(pem))
+        with warnings.catch_warnings():
+            # One of the roots of AWS has the serial number 0, which was legal in its day.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return x509.load_pem_x509_certificates(_as_bytes(pem))
     except ValueError:
         raise ValueError(f"the {what} is not a certificate in PEM form") from None
 

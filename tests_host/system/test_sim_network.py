@@ -1,4 +1,4 @@
-"""The virtual air and the sockets behind it: joining, failing, losing the link, the clock's say."""
+"""The virtual air and the sockets behind it: joining, failing, losing the link."""
 
 import contextlib
 import socket

@@ -25,11 +25,11 @@ SIZE = 400_000
 COUNT = 8
 
 
-def count_bytes(received):
-    """A server that starts late to read, so that writers must wait, and counts what arrives."""
+def count_bytes(received, after):
+    """A server that begins to read `after` seconds, so that writers must wait, and counts."""
 
     def server(peer):
-        time.sleep(0.2)
+        time.sleep(after)
         peer.sock.settimeout(1)
         with contextlib.suppress(TimeoutError):
             while data := peer.sock.recv(65536):
@@ -53,7 +53,7 @@ def test_naive_two_writers_lose_bytes_or_hang(dialogue):
         except asyncio.TimeoutError:
             print("stuck")
     """
-    out = dialogue(naive(script), count_bytes(received), heap=4000)
+    out = dialogue(naive(script), count_bytes(received, 0.2), heap=4000)
     assert out == "stuck\n" or sum(received) < SIZE * COUNT
 
 
@@ -92,10 +92,10 @@ def test_naive_cancelled_reader_strands_the_writer(dialogue):
             await asyncio.wait_for_ms(reader.readexactly(1), 50)
         except asyncio.TimeoutError:
             pass
-        await asyncio.sleep_ms(1500)
+        await asyncio.sleep_ms(2000)
         print("stuck" if not task.done() else "done")
     """
-    out = dialogue(naive(script), count_bytes([]), heap=10_000)
+    out = dialogue(naive(script), count_bytes([], 0.8), heap=10_000)
     assert out == "stuck\n"
 
 

@@ -424,9 +424,10 @@ def test_cancelled_waiter_does_not_disturb_the_others(dialogue):
             except asyncio.TimeoutError:
                 return "cancelled"
         print(*await asyncio.gather(short(), c.subscribe(b"b", 1), c.publish(b"t", b"", qos=1)))
+        print(c._replies)
         await c.disconnect()
     """
-    assert dialogue(script, server) == "cancelled 1 None\n"
+    assert dialogue(script, server) == "cancelled 1 None\n{}\n"
 
 
 def test_exception_in_the_callback_is_the_reason(dialogue):

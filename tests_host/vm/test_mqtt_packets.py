@@ -1,5 +1,7 @@
 """lib.mqtt on the wire: the bytes it sends, and what it does with the bytes it receives."""
 
+import time
+
 import pytest
 
 from tests_host.vm.fake_broker import (
@@ -268,11 +270,19 @@ def test_message_too_long_is_discarded_reported_and_acknowledged(dialogue, cut):
     ]
 
 
-def test_largest_packet_that_fits_is_delivered(dialogue):
+@pytest.mark.parametrize("cut", [0, 100, 299])
+def test_largest_packet_that_fits_is_delivered(dialogue, cut):
+    fits = publish(b"fit", b"f" * (300 - 8))
+    assert len(fits) == 300
+
     def server(peer):
         peer.accept()
         peer.packet()
-        peer.send(publish(b"fit", b"f" * (300 - 8)), publish(b"not", b"f" * (301 - 8)))
+        peer.send(fits[:cut])
+        time.sleep(0.02)
+        peer.send(fits[cut:])
+        time.sleep(0.02)
+        peer.send(publish(b"not", b"f" * (301 - 8)))
 
     assert dialogue(RECEIVE, server).splitlines()[:2] == [
         "b'fit' 292 b'ffff'",

@@ -325,3 +325,30 @@ def test_memory_is_flat_over_200_reconnects(dialogue):
     ended, waiting, growth = map(int, out.split())
     assert (ended, waiting) == (220, 0)
     assert growth < 1024
+
+
+def test_memory_is_flat_over_many_operations(dialogue):
+    def server(peer):
+        peer.accept()
+        while (data := peer.packet()) != DISCONNECT:
+            if data[0] == 0x32:
+                peer.send(puback(int.from_bytes(data[5:7], "big")), publish(b"t", b"m", 1, 1))
+            elif data[0] == 0x82:
+                peer.send(b"\x90\x03" + data[2:4] + b"\x01")
+
+    script = """
+    async def main():
+        c = client()
+        c.set_callback(lambda topic, msg: None)
+        await c.connect()
+        marks = []
+        for i in range(500):
+            await c.publish(b"t", b"y" * 100, qos=1)
+            await c.subscribe(b"t", 1)
+            if i in (50, 499):
+                gc.collect()
+                marks.append(gc.mem_alloc())
+        print(marks[1] - marks[0])
+        await c.disconnect()
+    """
+    assert int(dialogue(script, server)) < 512

@@ -25,11 +25,23 @@ _FLAG = "/maintenance"
 _AMAZON = Path(__file__).with_name("amazon_roots.pem")
 
 # Which of our boards a chip is, when the person does not say.
-_BY_CHIP = (
-    ("ESP32S3", "ESP32-S3-DevKitC-1"),
-    ("ESP32C3", "ESP32-C3-ExpressLink"),
-    ("ESP32", "ESP32-DevKitC"),
-)
+_BY_CHIP = {
+    "ESP32S3": "ESP32-S3-DevKitC-1",
+    "ESP32C3": "ESP32-C3-ExpressLink",
+    "ESP32": "ESP32-DevKitC",
+}
+
+# Loads the application and the identity at the board's prompt, before the flag is taken away.
+_TRY = """
+import sys, machine
+if "/app/a" not in sys.path:
+    sys.path.insert(0, "/app/a")
+import firmware.app
+from firmware.config.identity import Identity
+identity = Identity(machine.unique_id())
+if identity.faults or not identity.certificate() or not identity.roots():
+    raise ValueError("identity not readable: %s" % identity.faults)
+"""
 
 # What the application prints on the console when it has come up (firmware/app.py).
 _MARK = "module: ready"
@@ -80,11 +92,11 @@ def _check(board: Board) -> str:
     need = 400 * 1024
     if room < need:
         raise FlashError(f"{room // 1024} KiB free on the filesystem; {need // 1024} are needed")
-    chip = machine.upper().replace("-", "")
-    for part, name in _BY_CHIP:
-        if part in chip:
-            return name
-    raise FlashError(f"the chip of {machine} is not supported; name a board with BOARD=")
+    # "Generic ESP32S3 module with ESP32S3", for example.
+    chip = machine.upper().rsplit(" WITH ", 1)[-1].replace("-", "")
+    if chip not in _BY_CHIP:
+        raise FlashError(f"the chip of {machine} is not known; name a board with BOARD=")
+    return _BY_CHIP[chip]
 
 
 def _folders(paths) -> list[str]:
@@ -126,15 +138,15 @@ def _flash(port, name, identity_options, console) -> None:
         name = name or _check(board)
         factory = _identity(name, **identity_options)
         console.print(f"{port}: {name}")
-        board.write(_FLAG, b"make flash\n")
-        # A running application holds the heap and the watchdog; after a reset the flag keeps it
-        # from starting.
-        board.restart()
         if not factory and "/factory/cert.der" not in board.files("/factory"):
             raise FlashError(
                 "this board has no identity yet: give ENDPOINT=, CERT= and KEY= (and CA= when"
                 " the endpoint is not AWS)"
             )
+        board.write(_FLAG, b"make flash\n")
+        # A running application holds the heap and the watchdog; after a reset the flag keeps it
+        # from starting.
+        board.restart()
         stale = [
             path
             for path in board.files(_APP.rstrip("/"))
@@ -142,18 +154,23 @@ def _flash(port, name, identity_options, console) -> None:
         ]
         board.remove(stale)
         count = _write(board, files | factory, console)
+        console.print(f"{count} files written, {len(stale)} removed; read back and equal")
+        board.run(_TRY)
         board.remove([_FLAG])
-        heard = board.restart_and_listen(_MARK, _START_S)
+        heard = board.restart_and_listen((_MARK, "Traceback"), _START_S)
     finally:
         board.close()
-    if _MARK not in heard:
-        tail = "\n  ".join(heard.splitlines()[-12:]) or "nothing"
-        raise FlashError(
-            f"all {count} files are written, but the module did not report in {_START_S} s."
-            f" The console said:\n  {tail}"
+    lines = [line.strip() for line in heard.splitlines() if _MARK in line]
+    if lines:
+        console.print(f"the board says: {lines[0]}")
+    elif "Traceback" in heard:
+        tail = "\n  ".join(heard.splitlines()[-12:])
+        raise FlashError(f"the application fails on this board. The console said:\n  {tail}")
+    else:
+        console.print(
+            f"the application loads on this board, but nothing was heard in {_START_S} s after the"
+            " restart: a port that the chip drops at a reset can miss it. Ask it: AT"
         )
-    line = next(line for line in heard.splitlines() if _MARK in line)
-    console.print(f"{count} files written, {len(stale)} removed. The board says: {line.strip()}")
 
 
 @click.command()

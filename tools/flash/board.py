@@ -57,6 +57,8 @@ class Board:
 
     def __init__(self, port: str):
         self.port = port
+        # What the port said when it went away in a reset.
+        self.lost = ""
         self._transport = None
         self._open()
 
@@ -155,6 +157,7 @@ class Board:
     def restart(self) -> None:
         """Reset the chip and come back to the prompt."""
         self._reset()
+        self.close()
         # USB serial ports of the chip itself vanish for a moment.
         for attempt in range(10):
             time.sleep(0.5)
@@ -165,30 +168,34 @@ class Board:
                 if attempt == 9:
                     raise
 
-    def restart_and_listen(self, mark: str, seconds: float) -> str:
-        """Reset the chip and read the console until `mark` is in it or the time is up."""
+    def restart_and_listen(self, marks, seconds: float) -> str:
+        """Reset the chip and read the console until one of `marks` is in it or time is up.
+
+        Through a bridge chip nothing is missed; a chip with USB of its own drops the port at the
+        reset, and what it said before the port was open again is lost."""
+        assert self._transport is not None
+        port = self._transport.serial
         self._reset()
         heard = b""
         until = time.monotonic() + seconds
-        port = None
-        while time.monotonic() < until and mark.encode() not in heard:
+        while time.monotonic() < until and not any(mark.encode() in heard for mark in marks):
             try:
                 if port is None:
-                    port = serial.serial_for_url(self.port, 115200, timeout=0.2)
-                heard += port.read(4096)
+                    port = serial.serial_for_url(self.port, 115200)
+                waiting = port.in_waiting
+                heard += port.read(waiting) if waiting else b""
             except (serial.SerialException, OSError):
                 port = None
-                time.sleep(0.2)
-        if port is not None:
+            time.sleep(0.05)
+        if port is not None and port is not self._transport.serial:
             port.close()
+        self.close()
         return heard.decode(errors="replace")
 
     def _reset(self) -> None:
         assert self._transport is not None
         try:
             self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
-            time.sleep(0.2)
-        except (TransportError, serial.SerialException, OSError):
+        except (TransportError, serial.SerialException, OSError) as error:
             # The port may vanish before it has acknowledged: that is the reset.
-            pass
-        self.close()
+            self.lost = str(error)

@@ -79,7 +79,7 @@ def main(ap, baud, timing, portal_port, state, source, **given):
 
 
 def _lock(folder, stack):
-    file = stack.enter_context(open(folder / "lock", "w"))
+    file = stack.enter_context(open(folder / "lock", "w"))  # noqa: SIM115 - closed by the stack
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -125,7 +125,6 @@ def _run(options, stack):
         stack.callback(Control(board, str(options.control)).close)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: board.stop())
-    board.first_power()
     return board.run()
 
 

@@ -1,30 +1,27 @@
-"""The virtual board: power, reset, sleep, watchdog and the VM that is its processor.
+"""The virtual board: power, reset, deep sleep, boot, and the VM that is its processor.
 
-One thread, the caller of `Board.run`, does all of it; others hand it work with `Board.call`.
+All of it happens in the thread that calls `Board.run`; others use `Board.call`.
 """
 
-import collections
-import contextlib
 import json
-import os
-import queue
-import selectors
 import threading
 import time
 
 from tools.sim import bootloader, espimage, flash, manufacture, process, romfs, uart
 from tools.sim.access_points import AccessPoints
+from tools.sim.console_log import ConsoleLog
 from tools.sim.device import sim_layout as layout
+from tools.sim.loop import Loop
 from tools.sim.registers import Registers
+from tools.sim.session import NUDGES_S, Session
 from tools.sim.watchdog import Watchdog
 
-# machine.reset_cause() on ESP32.
+# machine.reset_cause() on ESP32, and machine.wake_reason() of the timer.
 PWRON_RESET = 1
 HARD_RESET = 2
 WDT_RESET = 3
 DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
-
 TIMER_WAKE = 4
 
 # What the board does; each state with those that may follow it.
@@ -44,9 +41,6 @@ _NEXT = {
 }
 
 _BOOT_LIMIT_S = 30
-_CONSOLE_LIMIT = 1 << 20
-# A waiting poll() in the VM is woken this long after an interrupt was put into its pipe.
-_NUDGES_S = (0.0, 0.002, 0.01)
 
 
 class BoardError(RuntimeError):
@@ -67,128 +61,71 @@ class Pending:
 
 
 class Board:
-    """options: an Options; announce: called with each line for the user; chip: the flash."""
+    """options: an Options; announce: called with each line for the user.
+
+    repl: None, or the Repl that takes the console's place; set before `run`.
+    """
 
     def __init__(self, options, announce):
         self.options = options
+        self.repl = None
+        self.state = OFF
+        self.boots = 0
         self._announce = announce
-        self._made = json.loads((options.state / "board.json").read_text())
-        self.row = manufacture.board_row(self._made["board"])
-        self.uid = self._made["uid"]
+        made = json.loads((options.state / "board.json").read_text())
+        self.row = manufacture.board_row(made["board"])
+        self.uid = made["uid"]
         self._chip = flash.Flash(options.state / "flash.bin")
+        self._vm = process.Vm(options, made, self.row, flash.TABLE)
         self.registers = Registers(options.state / "registers.bin")
-        self.registers.reset()
-        self.registers.release_pins()
-        self.registers.put("uart_paced", options.baud)
-        self.registers.put("slow", options.slow)
-        self._power_gone()
+        self._prepare_registers()
         self.access_points = AccessPoints(
             str(options.state / "aps.json"), self.registers, options.access_points
         )
         self.wire = uart.Wire(self.registers, options.baud)
-        self.state = OFF
-        self.boots = 0
-        self._been_ready = False
-        self._vm = process.Vm(options, self._made, self.row, flash.TABLE)
         self._watchdog = Watchdog(self.registers, self.wire)
-        self._process = None
-        self._reset_low = False
+        self._log = ConsoleLog(options.state / "console.log", options.verbose)
+        self.loop = Loop()
+        self.call = self.loop.call
+        self._session = None
         self._slot = None
+        self._reset_low = False
+        self._been_ready = False
+        self._watching = False
+        self._sources = []
         self._pending = Pending()
         self._pending.finish()
-        self._deadlines = {}
-        self._sources = []
-        self._watching = False
-        self._selector = selectors.DefaultSelector()
-        self._bell, self._ring = os.pipe()
-        os.set_blocking(self._bell, False)
-        self._selector.register(self._bell, selectors.EVENT_READ, self._obey)
-        self._orders = queue.SimpleQueue()
-        self._stopping = None
-        self._lines = collections.deque(maxlen=200)
-        self._console = open(options.state / "console.log", "ab")  # noqa: SIM115
-        self.repl = None
 
-    # The loop.
+    def _prepare_registers(self):
+        self.registers.reset()
+        self.registers.release_pins()
+        for name in ("flash_programs", "flash_erases", "standin_heap"):
+            self.registers.put(name, 0)
+        self.registers.put("uart_paced", self.options.baud)
+        self.registers.put("slow", self.options.slow)
+        self._power_gone()
 
     def run(self):
-        """Run until `stop`; returns None, or the sentence that says why it had to end."""
+        """Power on and run until `stop`; returns "" or the sentence that says why it ended."""
         try:
             self._measure()
-            self._obey()
-            while self._stopping is None:
-                for key, _ in self._selector.select(self._until_next()):
-                    # An earlier one of this round may have ended the VM and its descriptors.
-                    if key.fileobj in self._selector.get_map():
-                        key.data()
-                self._tick()
+            self.loop.post(self.power_on)
+            return self.loop.run(self._watchdog.interval, self._tick)
         finally:
-            self._end_vm()
+            self._end_session()
             self._pending.finish("the virtual module ended")
-            self._announce_nothing_more()
-        return self._stopping or None
-
-    def _announce_nothing_more(self):
-        self.wire.close()
-        self._console.close()
-        self._chip.close()
-
-    def watch(self, fd, events, work):
-        """Have `work` called in the board's thread when `fd` is ready."""
-        self._selector.register(fd, events, work)
-
-    def first_power(self):
-        """Have the board powered as soon as `run` is entered."""
-        self._orders.put((self.power_on, (), queue.SimpleQueue()))
-
-    def call(self, work, *arguments):
-        """Run `work` in the board's thread; returns its value or raises its exception."""
-        answer = queue.SimpleQueue()
-        self._orders.put((work, arguments, answer))
-        os.write(self._ring, b"!")
-        value, error = answer.get()
-        if error is not None:
-            raise error
-        return value
+            self.wire.close()
+            self._log.close()
+            self._chip.close()
 
     def stop(self, reason=""):
         """End `run`; usable from a signal handler. reason: an error, or nothing."""
-        self._stopping = self._stopping or reason
-        os.write(self._ring, b"!")
-
-    def _obey(self):
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._bell, 64)
-        while not self._orders.empty():
-            work, arguments, answer = self._orders.get()
-            try:
-                answer.put((work(*arguments), None))
-            except Exception as error:  # noqa: BLE001 - it is raised again by `call`
-                answer.put((None, error))
-
-    def _until_next(self):
-        wait = [when - time.monotonic() for when in self._deadlines.values()]
-        wait += [self._watchdog.interval()] if self._process else []
-        wait = [w for w in wait if w is not None]
-        return max(0.0, min(wait)) if wait else None
+        self.loop.stop(reason)
 
     def _tick(self):
-        now = time.monotonic()
-        for name, when in list(self._deadlines.items()):
-            if when <= now and self._deadlines.get(name) == when:
-                del self._deadlines[name]
-                self._due(name)
-        if self._process and self._watchdog.expired():
+        if self._session is not None and self._watchdog.expired():
             self._announce("watchdog: reset")
             self._boot(WDT_RESET)
-
-    def _due(self, name):
-        if name == "boot":
-            self._boot_failed(f"no STARTUP within {_BOOT_LIMIT_S} s")
-        elif name == "wake":
-            self._wake(TIMER_WAKE)
-        else:
-            self._nudge()
 
     def _move(self, state):
         if state not in _NEXT[self.state]:
@@ -210,31 +147,31 @@ class Board:
     def power_cut(self):
         """The power is gone, in the middle of whatever was done."""
         if self.state != OFF:
-            self._end_vm()
+            self._end_session()
+            self.loop.cancel()
+            self._finish("the power was cut")
             self._move(OFF)
             self._power_gone()
-            self._deadlines.clear()
-            self._finish("the power was cut")
 
     def _power_gone(self):
-        # The RTC is supplied by the same pin: it begins again in the year 2000.
+        # The flash fault ends with any power event.
         self.registers.put("flash_fail_after", 0)
+        self._forget_rtc()
+
+    def _forget_rtc(self):
+        # The RTC begins again in the year 2000.
         self.registers.put("clock_offset_us", -(time.time_ns() // 1000))
         (self.options.state / "rtc.bin").unlink(missing_ok=True)
 
     def _set_reset(self, level):
         self._reset_low = not level
-        if self.state == OFF:
-            return
-        if not level and self.state != HELD:
-            self._end_vm()
-            self._deadlines.clear()
+        if not level and self.state not in (OFF, HELD):
+            self._end_session()
+            self.loop.cancel()
             self._finish("RESET is held low")
             self._move(HELD)
             # RESET is the chip's EN pin: held low, everything but the flash forgets.
-            fail_after = self.registers.get("flash_fail_after")
-            self._power_gone()
-            self.registers.put("flash_fail_after", fail_after)
+            self._forget_rtc()
         elif level and self.state == HELD:
             self._boot(PWRON_RESET)
 
@@ -242,17 +179,18 @@ class Board:
 
     def _choose(self, cause):
         # The bootloader's part; a wake or a soft reset keeps the slot without another look.
-        name = self.row["chip"]
+        chip = self.row["chip"]
         if cause in (DEEPSLEEP_RESET, SOFT_RESET) and self._slot:
-            return self._slot, bootloader.load(self._chip, self._slot, name)
-        return bootloader.select(self._chip, name)
+            return self._slot, bootloader.load(self._chip, self._slot, chip)
+        return bootloader.select(self._chip, chip)
 
     def _boot(self, cause, wake_reason=0, run_main=True):
-        self._end_vm()
+        self._end_session()
         if self._pending.done.is_set():
             # A board that resets again and again before STARTUP gets no new deadline.
             self._pending = Pending()
-            self._deadlines["boot"] = time.monotonic() + _BOOT_LIMIT_S
+            late = f"no STARTUP within {_BOOT_LIMIT_S} s"
+            self.loop.after(_BOOT_LIMIT_S, "boot", lambda: self._boot_failed(late))
         try:
             self._slot, image = self._choose(cause)
         except (bootloader.NothingBootable, espimage.ImageError) as error:
@@ -263,85 +201,56 @@ class Board:
         self.boots += 1
         data = image.segments[0][1]
         rom = data if data.startswith(romfs.MAGIC) else None
-        what = f"{self._slot}, {len(data)} bytes" if rom else "source tree"
-        if not self.options.blank and not self.options.stock:
-            self._announce(f"running {what}")
+        if rom:
+            self._announce(f"running {self._slot}, {len(data)} bytes")
+        elif not self.options.blank:
+            self._announce("running " + ("/app/a" if self.options.stock else "source tree"))
         self._start(process.Boot(cause, wake_reason, self._slot, rom, run_main))
 
     def _start(self, boot):
-        self._channel = uart.Channel()
-        self._bus, bus = os.pipe()
-        irq, self._irq = os.pipe()
-        os.set_blocking(self._irq, False)
-        os.set_blocking(self._bus, False)
-        stdin, stdout = self._open_console()
-        self._process = self._vm.start(boot, self._channel, bus, irq, stdin, stdout)
-        os.close(bus)
-        os.close(irq)
-        self._close_child_console(stdin, stdout)
-        self._rest = b""
-        self._selector.register(self._bus, selectors.EVENT_READ, self._read_bus)
-        self._selector.register(self._output, selectors.EVENT_READ, self._read_console)
         self._watching = False
         self._watchdog.start()
-        self.wire.attach(self._channel)
+        self._session = Session(
+            self._vm,
+            boot,
+            self.loop.selector,
+            self.repl,
+            self._message,
+            self._output,
+            self._vm_ended,
+        )
+        self.wire.attach(self._session.channel)
 
-    def _open_console(self):
-        if self.repl is not None:
-            self._output, child = self.repl.open()
-            return child, child
-        self._output, child = os.pipe()
-        os.set_blocking(self._output, False)
-        return os.open(os.devnull, os.O_RDONLY), child
-
-    def _close_child_console(self, stdin, stdout):
-        for fd in {stdin, stdout}:
-            os.close(fd)
-
-    def _end_vm(self):
-        if self._process is None:
-            return
-        process.end(self._process)
-        self._process = None
-        self.wire.attach(None)
-        self._read_console()
-        if self.repl is not None:
-            self.repl.close()
-        for fd in (self._bus, self._output):
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(fd)
-            os.close(fd)
-        os.close(self._irq)
-        self._channel.close()
-        self.registers.reset()
-        for i in range(len(_NUDGES_S)):
-            self._deadlines.pop(f"nudge{i}", None)
-
-    def _finish(self, error=None):
-        self._deadlines.pop("boot", None)
-        self._pending.finish(error)
+    def _end_session(self):
+        session, self._session = self._session, None
+        if session is not None:
+            self.wire.attach(None)
+            session.end()
+            self.registers.reset()
 
     def _measure(self):
         # How much of the heap the stand-ins take; with --heap that is added, as C takes none.
         if self.options.heap is None:
             return
-        boot = process.Boot(PWRON_RESET, 0, "ota_0", None, measure=True)
-        self._start(boot)
-        code = self._process.wait(_BOOT_LIMIT_S)
-        self._read_console()
+        self._start(process.Boot(PWRON_RESET, 0, "ota_0", None, measure=True))
+        code = self._session.wait(_BOOT_LIMIT_S)
         standins = self.registers.get("standin_heap")
-        self._end_vm()
+        self._end_session()
         if code or not standins:
             raise BoardError("the stand-ins do not start:\n" + self.console_tail())
         self._vm.set_heap(standins)
 
+    def _finish(self, error=None):
+        self.loop.cancel("boot")
+        self._pending.finish(error)
+
     def _boot_failed(self, text):
         error = f"{text}; the console's last lines:\n{self.console_tail()}"
         self._finish(error)
-        if not self._been_ready:
-            self.stop(error)
-        else:
+        if self._been_ready:
             self._announce("error: " + text)
+        else:
+            self.stop(error)
 
     def _ready(self):
         if self.state == BOOTING:
@@ -352,24 +261,9 @@ class Board:
 
     # What the VM says.
 
-    def _read_bus(self):
-        try:
-            data = os.read(self._bus, 65536)
-        except BlockingIOError:
-            return
-        if not data:
-            self._vm_ended()
-            return
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        speaker = self._process
-        for line in lines:
-            self._message(json.loads(line))
-            if self._process is not speaker:
-                # The message ended this VM; what it said afterwards is of no use.
-                return
-
     def _message(self, message):
+        # Returns whether the VM that said it still runs.
+        speaker = self._session
         if "pin" in message:
             if message["pin"] == self.row["event"] and message["level"]:
                 self._ready()
@@ -386,77 +280,56 @@ class Board:
             self._watching = True
         elif "repl" in message:
             self._at_repl()
+        return self._session is speaker
+
+    def _output(self, data):
+        self._log.add(data)
+        if self.repl is not None:
+            self.repl.show(data)
 
     def _at_repl(self):
-        if self.options.blank or self.options.repl is not None:
+        if self.options.blank or self.repl is not None:
             self._ready()
             if self.repl is not None:
                 self.repl.at_prompt()
-        elif self.state == BOOTING:
+            return
+        self._session.read_output()
+        if self.state == BOOTING:
             self._boot_failed("main.py ended before STARTUP")
         else:
             self._announce("main.py ended; the board is at its REPL")
 
-    def _vm_ended(self):
-        code = self._process.wait()
+    def _vm_ended(self, code):
         if self.repl is not None and code == 0:
             # Ctrl-D at the REPL is a soft reset.
             raw = self.repl.soft_reset()
             self._boot(SOFT_RESET, run_main=not raw)
             return
-        self._end_vm()
+        self._end_session()
         self._move(STUCK)
         self._finish(f"the VM ended with code {code}")
         self.stop(f"the VM ended with code {code}; its last lines:\n{self.console_tail()}")
 
-    def _read_console(self):
-        while True:
-            try:
-                data = os.read(self._output, 65536)
-            except (BlockingIOError, OSError):
-                return
-            if not data:
-                with contextlib.suppress(KeyError):
-                    self._selector.unregister(self._output)
-                return
-            self._keep_console(data)
-            if self.repl is not None:
-                self.repl.show(data)
-
-    def _keep_console(self, data):
-        if self._console.tell() > _CONSOLE_LIMIT:
-            self._console.close()
-            path = self.options.state / "console.log"
-            os.replace(path, path.with_suffix(".log.1"))
-            self._console = open(path, "ab")  # noqa: SIM115
-        self._console.write(data)
-        self._console.flush()
-        if self.options.verbose:
-            os.write(2, data)
-        text = data.decode(errors="replace").replace("\r", "")
-        if self._lines:
-            text = self._lines.pop() + text
-        self._lines.extend(text.split("\n"))
-
     def console_tail(self, count=15):
         """The last lines that the VM wrote on its console."""
-        lines = [line for line in self._lines if line]
-        return "\n".join(lines[-count:]) or "(nothing)"
+        return self._log.tail(count)
 
-    # Sleep and pins.
+    # Deep sleep and pins.
 
     def _sleep(self, ms, sources):
         # A pull of a pin that may wake the chip is the RTC's, and stays.
-        pulls = {pin: self.registers.get_pin(layout.PIN_PULL, pin) for s in sources for pin in s[1]}
-        self._end_vm()
+        pulls = {
+            pin: self.registers.get_pin(layout.PIN_PULL, pin) for s in sources for pin in s[1]
+        }
+        self._end_session()
         for pin, pull in pulls.items():
             self.registers.put_pin(layout.PIN_PULL, pin, pull)
         self._move(ASLEEP)
         self._sources = sources
-        if ms is not None:
-            self._deadlines["wake"] = time.monotonic() + ms / 1000
         self._finish("the board went to deep sleep before STARTUP")
         self._announce("deep sleep")
+        if ms is not None:
+            self.loop.after(ms / 1000, "wake", lambda: self._wake(TIMER_WAKE))
         self._look_at_wake_pins()
 
     def _look_at_wake_pins(self):
@@ -468,7 +341,7 @@ class Board:
 
     def _wake(self, reason):
         self._sources = []
-        self._deadlines.pop("wake", None)
+        self.loop.cancel("wake")
         self._boot(DEEPSLEEP_RESET, reason)
 
     def _input(self, pin):
@@ -477,8 +350,7 @@ class Board:
             return driven
         return 1 if self.registers.get_pin(layout.PIN_PULL, pin) == layout.PULL_UP else 0
 
-    def pin_number(self, name):
-        """The number of an input: `WAKE` or `GPIO<n>`. Raises BoardError."""
+    def _pin_number(self, name):
         if name == "WAKE":
             return self.row["wake"]
         if name == "EVENT":
@@ -488,34 +360,34 @@ class Board:
         raise BoardError(f"no pin is called {name!r}; known: RESET, WAKE, GPIO<n>")
 
     def set_pin(self, name, level):
-        """Drive RESET or an input; level 0, 1, or None to let go of it."""
+        """Drive RESET, WAKE or GPIO<n>; level 0, 1, or None to let go. Raises BoardError."""
         if name == "RESET":
             self._set_reset(1 if level is None else level)
             return
-        pin = self.pin_number(name)
+        pin = self._pin_number(name)
         before = self._input(pin)
         driven = layout.FLOATING if level is None else level
         self.registers.put_pin(layout.PIN_DRIVEN, pin, driven)
         after = self._input(pin)
         if self.state == ASLEEP:
             self._look_at_wake_pins()
-        elif before != after and self._process is not None and self._watching:
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._irq, bytes([pin | (after << 6)]))
-            for i, delay in enumerate(_NUDGES_S):
-                self._deadlines[f"nudge{i}"] = time.monotonic() + delay
+        elif before != after and self._session is not None and self._watching:
+            self._session.interrupt(pin, after)
+            for i, delay in enumerate(NUDGES_S):
+                self.loop.after(delay, f"nudge{i}", self._nudge)
 
     def _nudge(self):
         # Only the wheel's launcher handles the signal; another VM looks at its own pace.
-        if self._process is not None and self._watching and not self.options.vm:
-            self._process.send_signal(process.WAKE_SIGNAL)
+        if self._session is not None and self._watching and not self.options.vm:
+            self._session.nudge()
 
     def event(self):
         """The level of the EVENT pin."""
         return self.registers.output(self.row["event"])
 
     def counters(self):
-        """Flash operations since the last start of the supervisor, and bytes lost on the UART."""
+        """Flash operations and bytes lost on the UART since the supervisor's start, boots, and
+        the heap that the stand-ins hold (bytes)."""
         get = self.registers.get
         return {
             "flash_programs": get("flash_programs"),

@@ -41,7 +41,10 @@ class Control:
     def close(self):
         """Remove the socket. Clients are left to see the end of the process."""
         self._socket.close()
-        for name in [self.path, *([os.path.join(self._folder, "control")] if self._folder else [])]:
+        for name in [
+            self.path,
+            *([os.path.join(self._folder, "control")] if self._folder else []),
+        ]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
         if self._folder:

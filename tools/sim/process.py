@@ -5,7 +5,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -17,8 +16,6 @@ _DEVICE = Path(__file__).parent / "device"
 _START = _DEVICE / "start.py"
 _LAUNCHER = Path(__file__).parent / "vm.py"
 # Without --heap there is plenty; a board has 150 to 200 KiB.
-# Makes a poll() of the VM return early; vm.py has a handler for it.
-WAKE_SIGNAL = signal.SIGUSR1
 _PLENTY = 4 * 1024 * 1024
 
 
@@ -167,9 +164,7 @@ class Vm:
 def _wheel():
     spec = importlib.util.find_spec("micropython_run")
     if spec is None:
-        raise VmError(
-            "the MicroPython wheel is not installed; name another VM in MICROPYTHON"
-        )
+        raise VmError("the MicroPython wheel is not installed; name another VM in MICROPYTHON")
     return os.path.dirname(spec.origin)
 
 
@@ -178,10 +173,3 @@ def _executable(name):
     if path is None:
         raise VmError(f"MICROPYTHON names {name}, which is no executable")
     return path
-
-
-def end(process):
-    """Stop the VM at once, in the middle of whatever it does."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-    process.wait()

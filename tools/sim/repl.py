@@ -9,9 +9,11 @@ import os
 import pty
 import re
 import selectors
+import termios
 import tty
 
 _CTRL_A = b"\x01"
+_CTRL_C = b"\x03"
 _CTRL_B = b"\x02"
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -27,12 +29,17 @@ class Repl:
         self._inner = None
         self._raw = False
         self._wants_raw = False
-        board.watch(self._host, selectors.EVENT_READ, self._from_host)
+        board.loop.selector.register(self._host, selectors.EVENT_READ, self._from_host)
 
     def open(self):
         """The terminal of a new boot: (our end, the VM's end)."""
         self._inner, child = pty.openpty()
         tty.setraw(child)
+        # Ctrl-C interrupts a script; at its prompt the VM reads it as a character.
+        modes = termios.tcgetattr(child)
+        modes[3] |= termios.ISIG
+        modes[6][termios.VINTR] = _CTRL_C
+        termios.tcsetattr(child, termios.TCSANOW, modes)
         os.set_blocking(self._inner, False)
         return self._inner, child
 

@@ -6,10 +6,12 @@ Run with -I -S: only what it imports here is loaded.
 """
 
 import ctypes
+import fcntl
 import mmap
 import os
 import signal
 import sys
+import termios
 
 _PR_SET_PDEATHSIG = 1
 
@@ -31,8 +33,15 @@ def _map(name, path):
     return area, "%s=%d,%d" % (name, address, len(area))
 
 
+def _take_terminal():
+    # Makes Ctrl-C on the REPL's terminal a signal to this process.
+    if os.isatty(0):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def main():
     _die_with_parent()
+    _take_terminal()
     split = sys.argv.index("--")
     sys.path.append(sys.argv[1])
     import micropython_run

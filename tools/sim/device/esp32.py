@@ -3,7 +3,7 @@
 import sim_flash as _flash
 import sim_image as _image
 from sim_host import config as _config
-from sim_nvs import NVS
+from sim_nvs import NVS  # noqa: F401
 from sim_power import wake as _wake
 
 WAKEUP_ALL_LOW = False
@@ -20,8 +20,6 @@ def _rows(label=None):
 
 def _app_slots():
     return [row for row in _config["partitions"] if row[1] == Partition.TYPE_APP]
-
-
 
 
 class Partition:

@@ -1,17 +1,10 @@
 """Stands for MicroPython's `machine` module as far as the module's firmware needs it."""
 
 from sim_host import builtin_time as _time, config as _config
-from sim_pin import Pin
-from sim_power import (
-    WDT,
-    deepsleep,
-    lightsleep,
-    reset,
-    soft_reset,
-    wake_reason,
-)
-from sim_rtc import RTC
-from sim_uart import UART
+from sim_pin import Pin  # noqa: F401
+from sim_power import WDT, deepsleep, lightsleep, reset, soft_reset, wake_reason  # noqa: F401
+from sim_rtc import RTC  # noqa: F401
+from sim_uart import UART  # noqa: F401
 
 PWRON_RESET = 1
 HARD_RESET = 2

@@ -229,8 +229,8 @@ class WLAN:
             if len(args) != 1 or kwargs:
                 raise TypeError("can query only one param")
             return self._get(args[0])
-        for key in kwargs:
-            self._set(key, kwargs[key])
+        for key, value in kwargs.items():
+            self._set(key, value)
         return None
 
     def _set(self, key, value):

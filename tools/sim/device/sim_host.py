@@ -25,7 +25,7 @@ def setup(state_disk, state_registers, boot):
     config = boot
     disk = state_disk
     registers = state_registers
-    _bus = open(boot["bus"], "wb")
+    _bus = open(boot["bus"], "wb")  # noqa: SIM115
 
 
 def send(message):

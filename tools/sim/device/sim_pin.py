@@ -40,7 +40,8 @@ def _start_watching():
         import _thread
 
         _watching = True
-        _thread.start_new_thread(_watch, (open(config["irq"], "rb"),))
+        source = open(config["irq"], "rb")  # noqa: SIM115
+        _thread.start_new_thread(_watch, (source,))
         send({"watching": True})
 
 
@@ -83,7 +84,11 @@ class Pin:
         if isinstance(_id, Pin):
             _id = _id._id
         chip = config["chip"]
-        if not isinstance(_id, int) or not 0 <= _id < _COUNT[chip] or _id in _INVALID.get(chip, ()):
+        if (
+            not isinstance(_id, int)
+            or not 0 <= _id < _COUNT[chip]
+            or _id in _INVALID.get(chip, ())
+        ):
             raise ValueError("invalid pin")
         self._id = _id
         if mode != -1 or pull != -1 or value is not None or drive is not None:

@@ -15,8 +15,8 @@ _GET_FILENO = 10
 _RD = 1
 _WR = 4
 
-_rx = open(config["uart_rx"], "rb")
-_tx = open(config["uart_tx"], "wb")
+_rx = open(config["uart_rx"], "rb")  # noqa: SIM115
+_tx = open(config["uart_tx"], "wb")  # noqa: SIM115
 _DEFAULT_PINS = {1: (10, 9), 2: (17, 16)}
 
 
@@ -125,7 +125,8 @@ class UART(io.IOBase):
         self._wired = (self._id, self._tx_pin, self._rx_pin) == (row["uart"], row["tx"], row["rx"])
         if not self._wired:
             warn(
-                "UART(%d, tx=%d, rx=%d) reaches nobody: the host is wired to UART(%d, tx=%d, rx=%d)"
+                "UART(%d, tx=%d, rx=%d) reaches nobody: "
+                "the host is wired to UART(%d, tx=%d, rx=%d)"
                 % (self._id, self._tx_pin, self._rx_pin, row["uart"], row["tx"], row["rx"])
             )
             return

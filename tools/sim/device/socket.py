@@ -11,7 +11,12 @@ import sys as _sys
 
 import select as _select
 import sim_wifi as _wifi
-from sim_host import builtin_time as _time, config as _config, registers as _registers, send as _send
+from sim_host import (
+    builtin_time as _time,
+    config as _config,
+    registers as _registers,
+    send as _send,
+)
 
 _path = _sys.path
 _sys.path = ()

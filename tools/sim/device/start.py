@@ -96,7 +96,7 @@ def _run(name):
     # A frozen script comes before one of the same name on the filesystem. False when it raised.
     for folder in ("/rom/", "/"):
         try:
-            file = open(folder + name)
+            file = open(folder + name)  # noqa: SIM115
         except OSError:
             continue
         source = file.read()
