@@ -20,7 +20,7 @@ sim: setup
 	@$(BIN)/python -m tools.sim.console --state $(STATE)
 
 test: setup
-	$(BIN)/python -m pytest tests_host
+	$(BIN)/python -m pytest -n 2 tests_host
 
 lint: setup
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ import machine
 
 try:
     # Set by boot.py, which runs before in the same namespace.
-    if not MAINTENANCE:  # noqa: F821
+    if not MAINTENANCE:  # noqa: F821 # pyright: ignore[reportUndefinedVariable]
         from firmware import app
 
         app.main()

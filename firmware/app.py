@@ -119,7 +119,7 @@ class Module:
         port = asyncio.create_task(self.engine.run())
         self.events.put(STARTUP)
         # `make flash` waits for this line.
-        log(INFO, "module: ready,", self.config.get(b"About").decode(), version.VERSION.decode())
+        log(INFO, "module: ready,", self.identity.about.decode(), version.VERSION.decode())
         unlinked = 0
         while not port.done():
             watchdog.feed()

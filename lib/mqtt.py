@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from errno import EALREADY, ENOTCONN
-from time import ticks_add, ticks_ms
+from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
@@ -22,7 +22,7 @@ from lib.mqtt_codec import (  # noqa: F401  (the codes are part of this module's
 from lib.mqtt_link import CLOSED, CONNACK, RESOLVE, TCP, TLS, UP, Link  # noqa: F401
 from lib.mqtt_reader import Reader
 
-_BURST = const(16)  # publishes before other tasks get a turn
+_BURST = const(10)  # ms of publishing before other tasks get a turn
 _DUP = const(0x08)
 _HEADER = const(9)  # bytes of a PUBLISH beside topic and message, at most
 _STUCK = "socket takes no data"
@@ -54,6 +54,7 @@ class MQTTClient(Reader):
         tx_size=1024,
         window=8,
         keep_size=16384,
+        on_close=None,
     ):
         super().__init__(rx_size)
         self.client_id = client_id
@@ -65,14 +66,14 @@ class MQTTClient(Reader):
         self.ssl = ssl
         self.server_hostname = server_hostname or server
         # Called with the reason (an exception) once when a connection that was up has ended.
-        self.on_close = None
+        self.on_close = on_close
         self._window = window
         self._keep_size = keep_size
         self._tx = memoryview(bytearray(tx_size))
         self._will = None
         self._clean = True
         self._pid = 0
-        self._burst = _BURST
+        self._paused = 0
         self._link = Link()
 
     @property
@@ -118,7 +119,9 @@ class MQTTClient(Reader):
         link.stage = RESOLVE
         try:
             addresses = socket.getaddrinfo(self.server, self.port, 0, socket.SOCK_STREAM)
-            link.tasks.append(asyncio.create_task(self._run(link, addresses)))
+            link.tasks.append(
+                asyncio.create_task(self._run(link, addresses, self.ssl, self.server_hostname))
+            )
             link.tasks.append(asyncio.create_task(link.supervise(self.keepalive)))
             await link.until(lambda: link.stage == UP, "no CONNACK", due)
         except OSError as error:
@@ -133,11 +136,12 @@ class MQTTClient(Reader):
         """Publish `msg` (bytes-like) to `topic` (bytes).
 
         QoS 0 returns when the packet is written. QoS 1 returns when it is acknowledged; with
-        `wait=False` when it is written, so that only a full window makes it wait. One call in
-        16 gives other tasks a turn even if nothing had to wait.
+        `wait=False` when it is written, so that only a full window makes it wait. Once in 10 ms
+        other tasks get a turn even if nothing had to wait.
         """
         link = self._up()
-        due = ticks_add(ticks_ms(), timeout_ms)
+        now = ticks_ms()
+        due = ticks_add(now, timeout_ms)
         size = len(msg)
         first = 0x31 if retain else 0x30
         pid = 0
@@ -148,13 +152,14 @@ class MQTTClient(Reader):
         elif qos != 1:
             raise ValueError("QoS")
         else:
+            need = len(topic) + size + _HEADER
+            if not self._clean and need > self._keep_size:
+                raise ValueError("message too long to keep")
+            if link.writer or not self._room(need):
+                await self._turn(link, need, due)
             if not self._clean:
                 # The packet is kept until it is acknowledged, so it gets a buffer of its own.
-                tx = memoryview(bytearray(len(topic) + size + _HEADER))
-                if len(tx) > self._keep_size:
-                    raise ValueError("message too long to keep")
-            if link.writer or not self._room(len(tx)):
-                await self._turn(link, len(tx), due)
+                tx = memoryview(bytearray(need))
             first |= 2
             pid = self._next_pid()
         at = put_publish(tx, first, topic, pid, size)
@@ -172,9 +177,9 @@ class MQTTClient(Reader):
         if pid:
             self._unacked[pid] = None if self._clean else packet
         if link.write(packet, tail):
-            self._burst -= 1
-            if not self._burst:
-                self._burst = _BURST
+            # Negative when the last turn was days ago: ticks wrap.
+            if not 0 <= ticks_diff(now, self._paused) < _BURST:
+                self._paused = now
                 await asyncio.sleep_ms(0)
         else:
             await link.until(link.idle, _STUCK, due)
@@ -182,11 +187,18 @@ class MQTTClient(Reader):
             await self._acknowledged(link, pid, due)
 
     async def flush(self, timeout_ms=30000):
-        """Wait until all is written and every publish with QoS 1 is acknowledged."""
+        """Wait until all that was published before is written and, with QoS 1, acknowledged."""
         link = self._up()
-        unacked = self._unacked
         due = ticks_add(ticks_ms(), timeout_ms)
-        await link.until(lambda: not unacked and link.idle(), "no PUBACK", due)
+        unacked = self._unacked
+        for pid in self._oldest_first():
+            if pid in unacked:
+                await self._acknowledged(link, pid, due)
+                if unacked:
+                    # A server with Nagle's algorithm holds further PUBACKs back until TCP has
+                    # acknowledged this one, which takes 40 ms or more unless something is sent.
+                    link.ping()
+        await link.until(link.idle, _STUCK, due)
 
     async def subscribe(self, topic, qos=0, timeout_ms=30000):
         """Subscribe to a topic filter; return the QoS granted. MQTTException(REFUSED) if not."""
@@ -276,10 +288,13 @@ class MQTTClient(Reader):
         finally:
             del replies[pid]
 
-    # Sends what an earlier connection left unacknowledged, oldest first (section 4.4).
-    def _send_kept(self, link):
-        last = self._pid
-        for pid in sorted(self._unacked, key=lambda pid: (pid - last - 1) & 0xFFFF):
+    # Packet ids wrap, so the age of one is its distance from the last that was given.
+    def _oldest_first(self):
+        return sorted(self._unacked, key=lambda pid: (pid - self._pid - 1) & 0xFFFF)
+
+    # Sends what an earlier connection left unacknowledged (section 4.4).
+    def _accepted(self, link):
+        for pid in self._oldest_first():
             packet = self._unacked[pid]
             packet[0] = packet[0] & ~_DUP | (_DUP if self._present else 0)
             link.queue.append(packet)

@@ -8,7 +8,7 @@
 import asyncio
 import select
 import socket
-from asyncio import core
+from asyncio import core  # pyright: ignore[reportAttributeAccessIssue]
 from errno import EINPROGRESS, ENOTCONN
 from time import ticks_diff, ticks_ms
 

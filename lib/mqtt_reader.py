@@ -1,6 +1,6 @@
 # The receiving half of the MQTT client: cuts the stream into packets and acts on each.
 
-from asyncio import core
+from asyncio import core  # pyright: ignore[reportAttributeAccessIssue]
 
 from micropython import const
 
@@ -56,9 +56,9 @@ class Reader:
         self._skip = 0
         self._skipped = None
 
-    def _run(self, link, addresses):
+    def _run(self, link, addresses, tls, hostname):
         try:
-            yield from link.open(addresses, self.ssl, self.server_hostname)
+            yield from link.open(addresses, tls, hostname)
             link.stage = CONNACK
             rx = self._rx
             end = 0
@@ -139,10 +139,14 @@ class Reader:
                 raise MQTTException(rx[body + 1], "connection refused")
             self._present = bool(rx[body] & 1)
             link.stage = UP
-            self._send_kept(link)
+            self._accepted(link)
         else:
             raise malformed("no CONNACK")
         link.set()
+
+    # The connection was accepted; MQTTClient sends what it has kept.
+    def _accepted(self, link):
+        pass
 
     # Begins to discard a packet that rx cannot hold; False while its topic has not arrived.
     def _discard(self, first, body, limit, end):

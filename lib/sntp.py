@@ -63,7 +63,8 @@ async def _ask(address):
 
 
 def _readable(sock):
-    yield asyncio.core._io_queue.queue_read(sock)
+    # asyncio.core is not in the stubs.
+    yield asyncio.core._io_queue.queue_read(sock)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def read_answer(answer, took_ms):

@@ -40,7 +40,7 @@ class Command:
         self.query = False
         self.suffix = None
         self.has_parameter = False
-        self.buf = None
+        self.buf = bytearray(0)
         self.start = 0
         self.end = 0
 

@@ -1,11 +1,13 @@
 """The virtual board seen from outside: power, reset, watchdog, sleep, pins, clock."""
 
+import subprocess
 import time
 
 import pytest
 
-from tests_host.system.sim_apps import Remote
-from tools.sim.module import ModuleError, VirtualModule
+from tests_host.system.sim_apps import REMOTE, Remote
+from tools.sim import process, romfs
+from tools.sim.module import ModuleError, VirtualModule, connect
 
 WAKE = "wake = machine.Pin(27, machine.Pin.IN, machine.Pin.PULL_UP)"
 
@@ -132,6 +134,7 @@ def test_deep_sleep_ends_by_the_wake_pin(board):
     board.run(WAKE)
     board.write(b"esp32.wake_on_ext0(wake, 0); machine.deepsleep()\n")
     board.wait_line("deep sleep")
+    time.sleep(0.2)
     assert board.get("state") == "in deep sleep"
     assert board.event() == 0
     board.write(b"'lost'\n")
@@ -182,6 +185,14 @@ def test_an_interrupt_comes_while_the_loop_waits(board):
     board.until("seen[2:]", ["both"])
 
 
+def test_an_interrupt_ends_a_wait_that_nothing_else_would_end(board):
+    board.run("p = machine.Pin(27, machine.Pin.IN, machine.Pin.PULL_UP)")
+    board.run("i = p.irq(lambda pin: uart.write(b'edge\\n'), machine.Pin.IRQ_FALLING)")
+    time.sleep(0.1)
+    board.pin("WAKE", 0)
+    assert board.read_line(2) == b"edge"
+
+
 def test_event_is_what_the_firmware_set(board):
     board.run("event.off()")
     assert board.event() == 0
@@ -210,8 +221,6 @@ def test_event_is_what_the_firmware_set(board):
     ],
 )
 def test_a_wrong_command_gets_an_error_and_the_next_one_works(shared, order, error):
-    from tools.sim.module import connect
-
     with connect(shared.control_path) as client, client.makefile("rwb") as stream:
         stream.write(order + b'\n{"get": "EVENT"}\n')
         stream.flush()
@@ -259,3 +268,117 @@ def test_the_link_is_removed_at_the_end(tmp_path):
 def test_an_identity_without_a_cloud_is_refused(tmp_path):
     with pytest.raises(ModuleError, match="needs --cloud"):
         VirtualModule(tmp_path, None).start()
+
+
+def test_the_vm_dies_with_a_supervisor_that_is_killed(tmp_path):
+    remote = Remote(tmp_path / "board")
+    remote.start()
+    try:
+        # Busy, so that it does not see the end of its pipes.
+        remote.write(b"time.sleep(60)\n")
+        time.sleep(0.1)
+        assert len(vms_on(tmp_path)) == 2
+        remote.kill()
+        end = time.monotonic() + 5
+        while vms_on(tmp_path):
+            assert time.monotonic() < end, vms_on(tmp_path)
+            time.sleep(0.02)
+    finally:
+        remote.stop()
+    # And the folder can be used again.
+    with Remote(tmp_path / "board") as again:
+        assert again.run("1 + 1") == "2"
+
+
+def vms_on(folder):
+    found = subprocess.run(
+        ["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True
+    )
+    return [line for line in found.stdout.splitlines() if str(folder) in line]
+
+
+def test_another_vm_runs_the_same_board(tmp_path, monkeypatch):
+    # The wheel's own script stands for a VM that maps no memory.
+    monkeypatch.setenv("MICROPYTHON", str(romfs.ROOT / ".venv" / "bin" / "micropython"))
+    with Remote(tmp_path / "board", "--heap", "256") as board:
+        assert board.value("machine.reset_cause()") == 1
+        board.run("machine.RTC().memory(b'abc')")
+        board.run("f = open('/x', 'w'); f.write('kept'); f.close()")
+        board.run(WAKE)
+        board.pin("WAKE", 0)
+        assert board.value("wake.value()") == 0
+        board.run("wlan.active(True); wlan.connect('sim-ap', 'sim-passphrase')")
+        board.until("wlan.isconnected()", True)
+        board.reboot("machine.reset()")
+        assert board.value("machine.RTC().memory()") == b"abc"
+        assert board.value("open('/x').read()") == "kept"
+
+
+def test_a_vm_that_does_not_exist_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("MICROPYTHON", "/nowhere/micropython")
+    with pytest.raises(ModuleError, match="MICROPYTHON names /nowhere/micropython"):
+        Remote(tmp_path / "board").start()
+
+
+def test_the_heap_is_limited_and_the_application_is_outside_of_it(tmp_path):
+    app = tmp_path / "app"
+    (app / "lib").mkdir(parents=True)
+    (app / "main.py").write_text((REMOTE / "main.py").read_text())
+    # 40 KiB of constants, in flash on a board with frozen code.
+    (app / "lib" / "big.py").write_text(
+        "".join(f"D{i} = {'%04d' % i * 250!r}\n" for i in range(40))
+    )
+    with Remote(tmp_path / "board", "--heap", "48", source=app) as board:
+        # Bytes are as large here as on a board, of words there is room for 48 Ki / 4.
+        free = board.value("(gc.collect(), gc.mem_free())[1]")
+        assert 60_000 < free < 2 * 48 * 1024
+        assert board.run("x = bytearray(90000)").startswith("!MemoryError")
+        before = board.value("(gc.collect(), gc.mem_alloc())[1]")
+        board.run("import lib.big")
+        assert board.value("(gc.collect(), gc.mem_alloc())[1]") - before < 20_000
+        assert board.value("len(lib.big.D7)") == 1000
+    with Remote(tmp_path / "stock", "--heap", "48", "--stock", source=app) as board:
+        board.run("import sys; sys.path.insert(0, '/app/a')")
+        before = board.value("(gc.collect(), gc.mem_alloc())[1]")
+        board.run("import lib.big")
+        assert board.value("(gc.collect(), gc.mem_alloc())[1]") - before > 40_000
+
+
+def test_manufacture_puts_the_identity_into_the_filesystem(tmp_path, cloud):
+    names = {"birth": {"cert.der", "key.der"}, "claim": {"claim_cert.der", "claim_key.der"}}
+    for identity, wanted in names.items():
+        board = Manufactured(tmp_path / identity, cloud.state, identity)
+        with board:
+            files = set(board.value("os.listdir('/factory')"))
+            assert files == wanted | {"module.json", "roots.der", "ota_cert.der"}
+            info = board.value("__import__('json').load(open('/factory/module.json'))")
+            assert info["endpoint"] == f"localhost:{cloud.mqtt}"
+            assert info["ntp"] == f"localhost:{cloud.sntp}"
+            assert info["board"] == "ESP32-DevKitC"
+
+
+class Manufactured(Remote):
+    """A remote-controlled board that was made with an identity."""
+
+    def __init__(self, state, cloud, identity):
+        VirtualModule.__init__(self, state, cloud, "--identity", identity, "--source", REMOTE)
+
+
+def test_fixed_buffers_take_their_room_from_the_heap(tmp_path):
+    free = []
+    for size in (0, 30000):
+        app = tmp_path / f"app{size}"
+        (app / "firmware").mkdir(parents=True)
+        (app / "main.py").write_text((REMOTE / "main.py").read_text())
+        (app / "firmware" / "app.py").write_text(f"FIXED_BUFFERS = {size}\n")
+        with Remote(tmp_path / f"board{size}", "--heap", "64", source=app) as board:
+            free.append(board.value("(gc.collect(), gc.mem_free())[1]"))
+    assert 29_000 < free[0] - free[1] < 31_000
+
+
+def test_fixed_buffers_are_read_from_the_source(tmp_path):
+    (tmp_path / "firmware").mkdir()
+    assert process.fixed_buffers(tmp_path) == 0
+    (tmp_path / "firmware" / "app.py").write_text("x = 1\nFIXED_BUFFERS = const(2 * 512) + 24\n")
+    assert process.fixed_buffers(tmp_path) == 1048
+    assert process.fixed_buffers(romfs.ROOT) > 0

@@ -18,7 +18,9 @@ COMMAND = [sys.executable, "-m", "tools.sim.console"]
 
 def processes_on(folder):
     """Command lines of the processes that work on `folder`."""
-    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True
+    )
     return [line for line in found.stdout.splitlines() if str(folder) in line]
 
 

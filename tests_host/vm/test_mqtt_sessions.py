@@ -1,10 +1,13 @@
 """lib.mqtt over time: the window, packet ids, persistent sessions and redelivery, reconnects."""
 
+import socket
 import time
 
 from tests_host.vm.fake_broker import (
     CONNACK_PRESENT,
     DISCONNECT,
+    PINGREQ,
+    PINGRESP,
     puback,
     publish,
 )
@@ -352,3 +355,51 @@ def test_memory_is_flat_over_many_operations(dialogue):
         await c.disconnect()
     """
     assert int(dialogue(script, server)) < 512
+
+
+def test_flush_does_not_wait_for_nagle_at_the_server(dialogue):
+    """A server without TCP_NODELAY keeps its second PUBACK until TCP has acknowledged the first;
+    the PINGREQ that follows it in flush() does so at once. Without it this takes 40 ms a flush."""
+
+    def server(peer):
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        peer.accept()
+        while (data := peer.packet()) != DISCONNECT:
+            peer.send(PINGRESP if data == PINGREQ else puback(data[5] << 8 | data[6]))
+
+    script = """
+    async def main():
+        c = client()
+        await c.connect()
+        start = time.ticks_ms()
+        for i in range(20):
+            for j in range(4):
+                await c.publish(b"t", b"x", qos=1, wait=False)
+            await c.flush()
+        print(time.ticks_diff(time.ticks_ms(), start) < 400)
+        await c.disconnect()
+    """
+    assert dialogue(script, server) == "True\n"
+
+
+def test_flush_waits_only_for_what_was_published_before(dialogue):
+    def server(peer):
+        peer.accept()
+        peer.packet()
+        peer.packet()
+        peer.send(puback(1))
+        peer.expect_close()
+
+    script = """
+    async def main():
+        c = client()
+        await c.connect()
+        await c.publish(b"t", b"x", qos=1, wait=False)
+        flush = asyncio.create_task(c.flush(2000))
+        await asyncio.sleep_ms(0)
+        await c.publish(b"t", b"y", qos=1, wait=False)
+        await flush
+        print(len(c._unacked))
+        await c.disconnect()
+    """
+    assert dialogue(script, server) == "1\n"

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -104,11 +105,21 @@ def _link(path, target, stack):
     stack.callback(remove)
 
 
+def _compare(options):
+    # A board that exists keeps the endpoint it was made with, as a real one does.
+    made = json.loads((options.state / "board.json").read_text()).get("endpoint")
+    if made and options.cloud and made != manufacture.endpoint(options.cloud):
+        now = manufacture.endpoint(options.cloud)
+        click.echo(f"note: this board was made for {made}; the cloud listens on {now}", err=True)
+
+
 def _run(options, stack):
     _lock(options.state, stack)
     os.umask(0o077)
     if not (options.state / "flash.bin").exists():
         manufacture.make(options.state, options.cloud, options.identity, options.blank)
+    else:
+        _compare(options)
     if options.stock:
         chip = flash.Flash(options.state / "flash.bin")
         manufacture.install_stock(options.state, chip, options.source)

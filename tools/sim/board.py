@@ -10,8 +10,8 @@ import time
 from tools.sim import bootloader, espimage, flash, manufacture, process, romfs, uart
 from tools.sim.access_points import AccessPoints
 from tools.sim.console_log import ConsoleLog
-from tools.sim.device import sim_layout as layout
 from tools.sim.loop import Loop
+from tools.sim.pins import Pins
 from tools.sim.registers import Registers
 from tools.sim.session import NUDGES_S, Session
 from tools.sim.watchdog import Watchdog
@@ -78,6 +78,7 @@ class Board:
         self._chip = flash.Flash(options.state / "flash.bin")
         self._vm = process.Vm(options, made, self.row, flash.TABLE)
         self.registers = Registers(options.state / "registers.bin")
+        self.pins = Pins(self.registers, self.row)
         self._prepare_registers()
         self.access_points = AccessPoints(
             str(options.state / "aps.json"), self.registers, options.access_points
@@ -265,7 +266,7 @@ class Board:
         # Returns whether the VM that said it still runs.
         speaker = self._session
         if "pin" in message:
-            if message["pin"] == self.row["event"] and message["level"]:
+            if self.pins.is_event(message["pin"]) and message["level"]:
                 self._ready()
         elif "reset" in message:
             self._boot(SOFT_RESET if message["reset"] == "soft" else HARD_RESET)
@@ -317,13 +318,9 @@ class Board:
     # Deep sleep and pins.
 
     def _sleep(self, ms, sources):
-        # A pull of a pin that may wake the chip is the RTC's, and stays.
-        pulls = {
-            pin: self.registers.get_pin(layout.PIN_PULL, pin) for s in sources for pin in s[1]
-        }
+        pulls = self.pins.pulls(sources)
         self._end_session()
-        for pin, pull in pulls.items():
-            self.registers.put_pin(layout.PIN_PULL, pin, pull)
+        self.pins.set_pulls(pulls)
         self._move(ASLEEP)
         self._sources = sources
         self._finish("the board went to deep sleep before STARTUP")
@@ -333,46 +330,26 @@ class Board:
         self._look_at_wake_pins()
 
     def _look_at_wake_pins(self):
-        for reason, pins, level, all_of_them in self._sources:
-            hits = [self._input(pin) == level for pin in pins]
-            if all(hits) if all_of_them else any(hits):
-                self._wake(reason)
-                return
+        reason = self.pins.woken(self._sources)
+        if reason is not None:
+            self._wake(reason)
 
     def _wake(self, reason):
         self._sources = []
         self.loop.cancel("wake")
         self._boot(DEEPSLEEP_RESET, reason)
 
-    def _input(self, pin):
-        driven = self.registers.get_pin(layout.PIN_DRIVEN, pin)
-        if driven != layout.FLOATING:
-            return driven
-        return 1 if self.registers.get_pin(layout.PIN_PULL, pin) == layout.PULL_UP else 0
-
-    def _pin_number(self, name):
-        if name == "WAKE":
-            return self.row["wake"]
-        if name == "EVENT":
-            raise BoardError("EVENT is an output of the module")
-        if name.startswith("GPIO") and name[4:].isdigit() and int(name[4:]) < layout.PINS:
-            return int(name[4:])
-        raise BoardError(f"no pin is called {name!r}; known: RESET, WAKE, GPIO<n>")
-
     def set_pin(self, name, level):
-        """Drive RESET, WAKE or GPIO<n>; level 0, 1, or None to let go. Raises BoardError."""
+        """Drive RESET, WAKE or GPIO<n>; level 0, 1, or None to let go. Raises ValueError."""
         if name == "RESET":
             self._set_reset(1 if level is None else level)
             return
-        pin = self._pin_number(name)
-        before = self._input(pin)
-        driven = layout.FLOATING if level is None else level
-        self.registers.put_pin(layout.PIN_DRIVEN, pin, driven)
-        after = self._input(pin)
+        pin = self.pins.number(name)
+        edge = self.pins.drive(pin, level)
         if self.state == ASLEEP:
             self._look_at_wake_pins()
-        elif before != after and self._session is not None and self._watching:
-            self._session.interrupt(pin, after)
+        elif edge and self._session is not None and self._watching:
+            self._session.interrupt(pin, self.pins.level(pin))
             for i, delay in enumerate(NUDGES_S):
                 self.loop.after(delay, f"nudge{i}", self._nudge)
 
@@ -380,10 +357,6 @@ class Board:
         # Only the wheel's launcher handles the signal; another VM looks at its own pace.
         if self._session is not None and self._watching and not self.options.vm:
             self._session.nudge()
-
-    def event(self):
-        """The level of the EVENT pin."""
-        return self.registers.output(self.row["event"])
 
     def counters(self):
         """Flash operations and bytes lost on the UART since the supervisor's start, boots, and

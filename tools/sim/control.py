@@ -104,7 +104,7 @@ class Control:
     def _get(self, name):
         board = self._board
         if name == "EVENT":
-            return board.event()
+            return board.pins.event()
         if name == "state":
             return board.state
         if name == "counters":

@@ -52,6 +52,12 @@ def _identities(cloud, identity, uid):
     return {}
 
 
+def endpoint(cloud):
+    """`host:port` of the local cloud in the folder `cloud`. Raises MakeError."""
+    info = _cloud_info(cloud)
+    return f"{info['host']}:{info['mqtt']}"
+
+
 def _factory_files(cloud, identity, uid):
     if cloud is None:
         if identity != "none":
@@ -62,7 +68,7 @@ def _factory_files(cloud, identity, uid):
     signer = Path(cloud) / "signer.pem"
     try:
         return factory.factory_files(
-            endpoint=f"{host}:{info['mqtt']}",
+            endpoint=endpoint(cloud),
             ntp=f"{host}:{info['sntp']}" if "sntp" in info else host,
             board=BOARD,
             roots_pem=(Path(cloud) / "ca.pem").read_bytes(),
@@ -127,6 +133,7 @@ def make(state, cloud, identity, blank=False):
     finally:
         chip.close()
     made = {"uid": uid, "board": BOARD, "identity": identity, "blank": blank, "stock": None}
+    made["endpoint"] = endpoint(cloud) if files else None
     (state / "board.json").write_text(json.dumps(made))
     os.replace(unfinished, path)
 

@@ -98,6 +98,10 @@ class VirtualModule:
                 self._control.close()
                 self._control = None
 
+    def kill(self):
+        """End the supervisor as a crash would; `stop` still has to be called."""
+        self._process.kill()
+
     def _listen(self, stdout):
         with stdout:
             for line in stdout:

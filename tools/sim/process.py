@@ -81,8 +81,9 @@ class Vm:
 
     def set_heap(self, standins):
         """`standins`: bytes that the stand-ins hold; a chip has them in its ROM."""
-        # 32-bit words: on this VM each is as wide as a pointer of its own.
-        self.heap = self._options.heap * 1024 * 2 + standins + self._ballast
+        # 32-bit words: here each takes 8 bytes. Byte buffers do not grow with the words; the
+        # ballast makes those that the application keeps count double as well.
+        self.heap = self._options.heap * 1024 * 2 + standins
 
     def _configuration(self, boot):
         tree = boot.image is None and not self._compiled and not self._options.stock

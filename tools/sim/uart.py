@@ -101,7 +101,9 @@ class Wire:
         self._orders_done.clear()
         self._orders.append(order)
         os.write(self._ring, b"!")
-        self._orders_done.wait()
+        while not self._orders_done.wait(1):
+            if not self._thread.is_alive():
+                raise RuntimeError("the UART's thread has ended")
 
     def _obey(self):
         # Returns False when the thread has to end.

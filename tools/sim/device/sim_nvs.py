@@ -20,6 +20,7 @@ _HEAD_SIZE = 12
 _I32 = 1
 _BLOB = 2
 _ERASED = 3
+_BLANK = 0xFFFFFFFF
 _BANK = 2 * flash.SECTOR
 
 
@@ -52,7 +53,10 @@ class _Log:
         head = bytearray(8)
         flash.read(self._address(bank), head)
         number, crc = struct.unpack("<LL", head)
-        return number if crc == binascii.crc32(memoryview(head)[:4]) else 0
+        # A blank bank would pass: the CRC of four bytes 0xFF is all ones too.
+        if number == _BLANK or crc != binascii.crc32(memoryview(head)[:4]):
+            return 0
+        return number
 
     def _open_bank(self, bank, number):
         address = self._address(bank)
