@@ -10,8 +10,8 @@ import time
 
 from micropython import const
 
+from firmware import buffers, version
 from firmware import messages as messaging
-from firmware import version
 from firmware.at.engine import Engine
 from firmware.at.reply import Writer
 from firmware.board import BAUD, TXBUF, Board
@@ -39,13 +39,9 @@ _TURN_MS = const(1000)
 # by itself, and TCP survives a short absence.
 _LINK_LOST_TURNS = const(10)
 
-# MQTT's receive buffer holds the largest message (5,000 bytes) with the longest topic (256).
-_RX_BYTES = const(5376)
-_TX_BYTES = const(1024)
-
-# Byte buffers of fixed size, and the message queue at its fullest: the virtual module's limited
-# heap is charged with them once more (docs/virtual-vs-board.md).
-FIXED_BUFFERS = 5122 + 5376 + 1024 + 512 + 8192
+# Bytes in buffers of fixed size (buffers.py and the reply's piece): the virtual module charges its
+# limited heap with them once more (docs/virtual-vs-board.md).
+FIXED_BUFFERS = 5122 + 5376 + 1024 + 512
 
 
 class Module:
@@ -73,11 +69,13 @@ class Module:
             self.messages,
             Backoff(time.ticks_ms, time.ticks_diff, random.randrange),
             _tls_context,
-            {"rx_size": _RX_BYTES, "tx_size": _TX_BYTES},
+            (buffers.RECEIVED, buffers.SENT),
         )
         self._provide()
         writer = Writer(board.uart, TXBUF, 10000000 // BAUD, profile)
-        self.engine = Engine(board.uart, writer, profile, COMMANDS, "firmware.commands", self)
+        self.engine = Engine(
+            board.uart, buffers.LINE, writer, profile, COMMANDS, "firmware.commands", self
+        )
 
     def _topic_root(self):
         return self.config.get(b"TopicRoot")

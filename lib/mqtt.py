@@ -36,7 +36,8 @@ class MQTTClient(Reader):
     `tx_size`: packets up to this size are written at once, and it bounds the topic to publish to;
     `window`: publishes with QoS 1 that may be unacknowledged; `keep_size`: bytes of these that a
     persistent session keeps for redelivery; `server_hostname`: the name in the server's
-    certificate, when it is not `server`.
+    certificate, when it is not `server`; `buffers`: two bytearrays to receive into and to send
+    from, in place of new ones of `rx_size` and `tx_size`.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class MQTTClient(Reader):
         window=8,
         keep_size=16384,
         on_close=None,
+        buffers=None,
     ):
-        super().__init__(rx_size)
+        rx, tx = buffers or (bytearray(rx_size), bytearray(tx_size))
+        super().__init__(rx)
         self.client_id = client_id
         self.server = server
         self.port = port or (8883 if ssl else 1883)
@@ -69,7 +72,7 @@ class MQTTClient(Reader):
         self.on_close = on_close
         self._window = window
         self._keep_size = keep_size
-        self._tx = memoryview(bytearray(tx_size))
+        self._tx = memoryview(tx)
         self._will = None
         self._clean = True
         self._pid = 0

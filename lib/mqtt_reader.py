@@ -28,10 +28,10 @@ _MAX_CONTROL = const(1024)  # bytes of acknowledgements waiting behind a packet 
 class Reader:
     """What MQTTClient does with packets that arrive. Its own task runs `_run`."""
 
-    def __init__(self, rx_size):
+    def __init__(self, rx):
         # Count of messages that were longer than the receive buffer.
         self.discarded = 0
-        self._rx = memoryview(bytearray(rx_size))
+        self._rx = memoryview(rx)
         self._callback = None
         self._on_discard = None
 

@@ -32,11 +32,12 @@ _ESCAPES = const(128)
 class Engine:
     """The AT port.
 
-    uart: where commands come from. writer: a `reply.Writer` on it. table, package: the commands
-    and the package that their modules are in. context: handed to every command.
+    uart: where commands come from. line: the buffer they are collected in (`framing.Framer`).
+    writer: a `reply.Writer` on the UART. table, package: the commands and the package that their
+    modules are in. context: handed to every command.
     """
 
-    def __init__(self, uart, writer, profile, table, package, context):
+    def __init__(self, uart, line, writer, profile, table, package, context):
         self._reader = asyncio.StreamReader(uart)
         self._writer = writer
         self._table = table
@@ -44,7 +45,7 @@ class Engine:
         self._context = context
         self._functions = {}
         self._command = grammar.Command(profile.max_word)
-        self.framer = framing.Framer(profile.max_line)
+        self.framer = framing.Framer(profile.max_line, line)
         self.after_reply = None
 
     async def run(self):

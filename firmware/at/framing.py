@@ -46,17 +46,19 @@ def _find_command(buf, start, end):
 class Framer:
     """Cuts a stream into lines.
 
-    limit: the longest command in bytes, from `AT` to before the CR or LF.
+    limit: the longest command in bytes, from `AT` to before the CR or LF. buf: a bytearray of
+    two bytes more, for the CR and LF.
 
     Use: read into `room()`, say `filled(n)`, then call `take()` until it returns None; after a
     line has been dealt with, call `release()`. While a COMMAND is being dealt with, its bytes are
     `buf[start:end]` and belong to the caller, who may change them.
     """
 
-    def __init__(self, limit):
-        # Room for the longest command with CR and LF behind it.
+    def __init__(self, limit, buf):
+        if len(buf) != limit + 2:
+            raise ValueError("line buffer")
         self._limit = limit
-        self.buf = bytearray(limit + 2)
+        self.buf = buf
         self._view = memoryview(self.buf)
         self._line = 0  # where what is kept of the current line begins
         self._scan = 0  # where to go on looking for the line's end

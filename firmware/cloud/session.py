@@ -79,7 +79,7 @@ class Session:
 
     identity: who we are. config: `Dictionary`. wifi, clock: `firmware.net`. events, messages:
     queues. backoff: `Backoff`. make_context: function that returns a `tls.SSLContext`.
-    buffers: keyword options of MQTTClient that size its buffers.
+    buffers: two bytearrays for MQTTClient.
     """
 
     def __init__(
@@ -93,8 +93,16 @@ class Session:
         self._messages = messages
         self._backoff = backoff
         self._make_context = make_context
-        self._buffers = buffers
-        self._client = None
+        client = self._client = MQTTClient(
+            identity.thing,
+            None,
+            keepalive=_KEEPALIVE_S,
+            window=_WINDOW,
+            on_close=self._closed,
+            buffers=buffers,
+        )
+        client.set_callback(self._arrived)
+        client.set_discard_callback(messages.discarded)
         self._leaving = False
         self._accepted_at = 0
         self._routes = []
@@ -168,20 +176,8 @@ class Session:
         """TCP, TLS, CONNECT, CONNACK."""
         host, port = split_host(self._config.get(b"EndPoint"), _PORT)
         client = self._client
-        if client is None:
-            # Made once: its buffers are the largest there are, and find no room later.
-            client = self._client = MQTTClient(
-                self._config.get(b"ThingName"),
-                None,
-                keepalive=_KEEPALIVE_S,
-                window=_WINDOW,
-                **self._buffers,
-            )
-            client.set_callback(self._arrived)
-            client.set_discard_callback(self._messages.discarded)
         client.server = client.server_hostname = host.decode()
         client.port = port
-        client.on_close = None
         # TLS needs large blocks beside our heap: leave it as much as can be.
         gc.collect()
         log(INFO, "session:", gc.mem_alloc(), "bytes of heap in use")
@@ -191,7 +187,6 @@ class Session:
         except (OSError, ValueError, MQTTException) as error:
             client.ssl = None
             raise ConnectError(_describe(error, client.failed_stage))
-        client.on_close = self._closed
         self._leaving = False
 
     def _context(self):

@@ -18,7 +18,7 @@ NAMES = {
 
 def cut(data, limit=LIMIT, pieces=None):
     """What a Framer makes of `data`, fed as much at a time as there is room, or in `pieces`."""
-    framer = framing.Framer(limit)
+    framer = framing.Framer(limit, bytearray(limit + 2))
     found = []
     sizes = iter(pieces or ())
     while True:
@@ -104,7 +104,7 @@ def test_no_overflow_without_a_command():
 
 
 def test_lines_behind_a_command_wait():
-    framer = framing.Framer(LIMIT)
+    framer = framing.Framer(LIMIT, bytearray(LIMIT + 2))
     data = b"AT+ONE\nAT+TWO x\n"
     framer.room()[: len(data)] = data
     framer.filled(len(data))
@@ -130,7 +130,7 @@ def test_any_stream_in_any_pieces(data, limit, pieces):
 
 
 def test_counters():
-    framer = framing.Framer(16)
+    framer = framing.Framer(16, bytearray(18))
     data = b"noise\nAT+" + b"x" * 30 + b"\nAT\n"
     while data:
         while framer.take() is not None:

@@ -109,7 +109,9 @@ _TABLE = {
 async def _talk(data, milliseconds=60, drained=True):
     uart = Uart(drained)
     uart.input = data
-    engine = Engine(uart, Writer(uart, 4096, 86, V05), V05, _TABLE, _PACKAGE, Context)
+    engine = Engine(
+        uart, bytearray(5122), Writer(uart, 4096, 86, V05), V05, _TABLE, _PACKAGE, Context
+    )
     task = asyncio.create_task(engine.run())
     await asyncio.sleep_ms(milliseconds)
     task.cancel()
@@ -203,7 +205,9 @@ async def test_a_5_kb_line_in_small_reads():
 async def test_after_reply_runs_once_the_reply_is_out():
     uart = Uart()
     uart.input = b"AT+NOTHING\nAT\n"
-    engine = Engine(uart, Writer(uart, 4096, 86, V05), V05, _TABLE, _PACKAGE, Context)
+    engine = Engine(
+        uart, bytearray(5122), Writer(uart, 4096, 86, V05), V05, _TABLE, _PACKAGE, Context
+    )
     seen = []
 
     async def action():

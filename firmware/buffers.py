@@ -1,0 +1,14 @@
+"""The buffers of fixed size.
+
+app.py imports this before our other modules: once imports and small objects have been strewn
+over the heap, no hole in it is large enough.
+"""
+
+# The longest command (5,120 bytes) with CR and LF.
+LINE = bytearray(5122)
+
+# The longest message (5,000 bytes) with the longest topic (256) and what MQTT puts before them.
+RECEIVED = bytearray(5376)
+
+# What is put together to be sent in one piece: a packet's head, and all of it when it is short.
+SENT = bytearray(1024)
