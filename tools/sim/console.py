@@ -93,6 +93,7 @@ class Console:
 
     def run(self):
         """Until the end of the input, or Ctrl-C."""
+        self._look_at_event()
         threading.Thread(target=self._read_input, daemon=True).start()
         ended = False
         last = time.monotonic()
