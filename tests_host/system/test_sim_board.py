@@ -328,16 +328,16 @@ def test_the_heap_is_limited_and_the_application_is_outside_of_it(tmp_path):
     (app / "lib" / "big.py").write_text(
         "".join(f"D{i} = {'%04d' % i * 250!r}\n" for i in range(40))
     )
-    with Remote(tmp_path / "board", "--heap", "48", source=app) as board:
-        # Bytes are as large here as on a board, of words there is room for 48 Ki / 4.
+    with Remote(tmp_path / "board", "--heap", "64", source=app) as board:
+        # Bytes are as large here as on a board, of words there is room for 64 Ki / 4.
         free = board.value("(gc.collect(), gc.mem_free())[1]")
-        assert 60_000 < free < 2 * 48 * 1024
-        assert board.run("x = bytearray(90000)").startswith("!MemoryError")
+        assert 50_000 < free < 2 * 64 * 1024
+        assert board.run("x = bytearray(130000)").startswith("!MemoryError")
         before = board.value("(gc.collect(), gc.mem_alloc())[1]")
         board.run("import lib.big")
         assert board.value("(gc.collect(), gc.mem_alloc())[1]") - before < 20_000
         assert board.value("len(lib.big.D7)") == 1000
-    with Remote(tmp_path / "stock", "--heap", "48", "--stock", source=app) as board:
+    with Remote(tmp_path / "stock", "--heap", "64", "--stock", source=app) as board:
         board.run("import sys; sys.path.insert(0, '/app/a')")
         before = board.value("(gc.collect(), gc.mem_alloc())[1]")
         board.run("import lib.big")

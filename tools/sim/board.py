@@ -109,7 +109,6 @@ class Board:
     def run(self):
         """Power on and run until `stop`; returns "" or the sentence that says why it ended."""
         try:
-            self._measure()
             self.loop.post(self.power_on)
             return self.loop.run(self._watchdog.interval, self._tick)
         finally:
@@ -228,18 +227,6 @@ class Board:
             self.wire.attach(None)
             session.end()
             self.registers.reset()
-
-    def _measure(self):
-        # How much of the heap the stand-ins take; with --heap that is added, as C takes none.
-        if self.options.heap is None:
-            return
-        self._start(process.Boot(PWRON_RESET, 0, "ota_0", None, measure=True))
-        code = self._session.wait(_BOOT_LIMIT_S)
-        standins = self.registers.get("standin_heap")
-        self._end_session()
-        if code or not standins:
-            raise BoardError("the stand-ins do not start:\n" + self.console_tail())
-        self._vm.set_heap(standins)
 
     def _finish(self, error=None):
         self.loop.cancel("boot")

@@ -15,8 +15,9 @@ from tools.sim import romfs
 _DEVICE = Path(__file__).parent / "device"
 _START = _DEVICE / "start.py"
 _LAUNCHER = Path(__file__).parent / "vm.py"
-# Without --heap there is plenty; a board has 150 to 200 KiB.
-_PLENTY = 4 * 1024 * 1024
+
+# Heap in KiB of 32-bit words without --heap: plenty; a board has 150 to 200.
+_PLENTY = 2048
 
 
 class VmError(RuntimeError):
@@ -58,12 +59,11 @@ class Boot:
     running: str
     image: bytes | None
     run_main: bool = True
-    measure: bool = False
     fds: dict = field(default_factory=dict)
 
 
 class Vm:
-    """Starts VMs for one board. `heap` is their heap in bytes, kept by `measure()`."""
+    """Starts VMs for one board. `heap`: KiB of 32-bit words."""
 
     def __init__(self, options, made, row, partitions):
         self._options = options
@@ -72,18 +72,12 @@ class Vm:
         self._partitions = [[p.label, p.type, p.subtype, p.address, p.size] for p in partitions]
         self._state = options.state
         self._compiled = options.heap is not None
-        self.heap = _PLENTY
+        self.heap = options.heap or _PLENTY
         self._ballast = fixed_buffers(options.source) if self._compiled else 0
         if self._compiled:
             standins = romfs.compiled(romfs.application(_DEVICE))
             standins.pop("start.py")
             (self._state / "standins.img").write_bytes(romfs.image(standins))
-
-    def set_heap(self, standins):
-        """`standins`: bytes that the stand-ins hold; a chip has them in its ROM."""
-        # 32-bit words: here each takes 8 bytes. Byte buffers do not grow with the words; the
-        # ballast makes those that the application keeps count double as well.
-        self.heap = self._options.heap * 1024 * 2 + standins
 
     def _configuration(self, boot):
         tree = boot.image is None and not self._compiled and not self._options.stock
@@ -98,11 +92,9 @@ class Vm:
             "running": boot.running,
             "reset_cause": boot.cause,
             "wake_reason": boot.wake_reason,
-            "standins": None if self._compiled else str(_DEVICE),
             "source": str(self._options.source) if tree else None,
             "application": application or boot.image is not None,
             "ballast": self._ballast,
-            "measure": boot.measure,
             "run_main": boot.run_main,
             "repl": self._options.repl is not None,
             "portal_port": self._options.portal_port,
@@ -135,6 +127,7 @@ class Vm:
             "irq": irq,
         }
         (self._state / "boot.json").write_text(json.dumps(self._configuration(boot)))
+        (self._state / "standins").write_text("" if self._compiled else str(_DEVICE))
         try:
             return subprocess.Popen(
                 self._command(self._images(boot)),
@@ -148,14 +141,14 @@ class Vm:
             raise VmError(f"cannot start {self._options.vm}: {error.strerror}") from None
 
     def _command(self, names):
-        own = ["-X", f"heapsize={self.heap}"]
+        own = ["-X", f"heapsize={self.heap}wK"]
         if self._options.repl is not None:
             own.append("-i")
         own += [str(_START), str(self._state)]
         if self._options.vm:
             # A VM that maps nothing reads the images into its heap.
             size = sum((self._state / f"{name}.img").stat().st_size for name in names)
-            own[1] = f"heapsize={self.heap + 2 * size}"
+            own[1] = f"heapsize={self.heap + size // 1024 + 1}wK"
             return [_executable(self._options.vm), *own, *(f"{name}=" for name in names)]
         maps = [f"{name}={self._state / name}.img" for name in names]
         maps.append(f"registers={self._state / 'registers.bin'}+")

@@ -11,8 +11,10 @@ SECTOR = 4096
 _ERASE_MS = 40  # with --timing esp32
 
 _file = disk.open("/" + config["flash"], "r+b")
-_ones = b"\xff" * SECTOR
-_old = bytearray(SECTOR)
+# Worked on in pieces: these buffers lie in the heap that the firmware has to do with.
+_PIECE = 256
+_ones = b"\xff" * _PIECE
+_old = bytearray(_PIECE)
 
 
 def read(address, buf):
@@ -43,7 +45,7 @@ def program(address, buf):
     if last:
         view = view[: len(view) // 2]
     while view:
-        piece = view[:SECTOR]
+        piece = view[:_PIECE]
         old = memoryview(_old)[: len(piece)]
         read(address, old)
         _file.seek(address)
@@ -54,7 +56,7 @@ def program(address, buf):
                 old[i] &= piece[i]
             _file.write(old)
         address += len(piece)
-        view = view[SECTOR:]
+        view = view[_PIECE:]
     if last:
         _power_lost()
 
@@ -64,9 +66,9 @@ def erase(address):
     registers.put("flash_erases", registers.get("flash_erases") + 1)
     last = _last_operation()
     _file.seek(address)
+    for _ in range((SECTOR // 2 if last else SECTOR) // _PIECE):
+        _file.write(_ones)
     if last:
-        _file.write(memoryview(_ones)[: SECTOR // 2])
         _power_lost()
-    _file.write(_ones)
     if registers.get("slow"):
         builtin_time.sleep_ms(_ERASE_MS)
