@@ -4,6 +4,7 @@ Nothing else knows all the parts. Hardware comes in here, and only here.
 """
 
 import asyncio
+import gc
 import random
 import sys
 import time
@@ -56,7 +57,9 @@ class Module:
         self.board = board
         self.events = Events(board.event, profile)
         self.store = Store("/config")
-        self.messages = messaging.Messages(profile.max_topic, self._topic_root, self.events)
+        self.messages = messaging.Messages(
+            profile.max_topic, self._topic_root, self.events, _heap_free
+        )
         self.config = Dictionary(self.store, profile, self.messages.topics)
         self.wifi = Wifi(lambda: network.WLAN(network.WLAN.IF_STA))
         self.clock = Clock(machine.RTC(), self.store, lambda: self.config.get(b"NTPServer"))
@@ -128,6 +131,12 @@ class Module:
             await asyncio.sleep_ms(_TURN_MS)
         # The port never ends but by a defect: let main.py see it and reset.
         await port
+
+
+def _heap_free():
+    """Bytes of heap that are free once what is no longer used has been collected."""
+    gc.collect()
+    return gc.mem_free()
 
 
 def _tls_context():

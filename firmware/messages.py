@@ -10,6 +10,11 @@ QUEUE_BYTES = const(8192)
 QUEUE_MESSAGES = const(128)
 MESSAGE_BYTES = const(5000)
 
+# Messages leave this much of the heap to everything else, even if the queue then holds less. It is
+# looked at only while the queue holds something worth losing: asking costs a walk over the heap.
+_RESERVE = const(8192)
+_WORTH = const(2048)
+
 # What AWS IoT Core lets pass: bytes of a topic and slashes in it.
 _TOPIC_BYTES = const(256)
 _SLASHES = const(7)
@@ -101,15 +106,17 @@ def matches(pattern, topic):
 class Messages:
     """Topics by index, and the messages that arrived on them.
 
-    root: function that returns the TopicRoot. queue: `events.Events`.
+    root: function that returns the TopicRoot. queue: `events.Events`. free: function that returns
+    the bytes of heap that are free.
     """
 
-    def __init__(self, max_topic, root, queue):
+    def __init__(self, max_topic, root, queue, free):
         # Item 0 is never assigned: index 0 stands for messages of no topic in the list.
         self.topics = [b""] * (max_topic + 1)
         self._filters = {}
         self._root = root
         self._events = queue
+        self._free = free
         self._waiting = []
         self._bytes = 0
         self.overflow = False
@@ -147,13 +154,19 @@ class Messages:
             return
         self.received += 1
         index = self._index_of(topic)
-        while self._waiting and (
-            self._bytes + size > QUEUE_BYTES or len(self._waiting) >= QUEUE_MESSAGES
-        ):
+        while self._full(size):
             self._lose(self._take(0)[1])
         self._waiting.append((index, topic, bytes(payload)))
         self._bytes += size
         self._events.put(events.MSG, index)
+
+    def _full(self, size):
+        """True while the oldest message has to go before one of `size` bytes may come in."""
+        if not self._waiting:
+            return False
+        if self._bytes + size > QUEUE_BYTES or len(self._waiting) >= QUEUE_MESSAGES:
+            return True
+        return self._bytes > _WORTH and self._free() < _RESERVE + size
 
     def discarded(self, topic, size):
         """A message of `size` bytes was too large to be received at all (D31)."""

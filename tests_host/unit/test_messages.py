@@ -20,7 +20,7 @@ def queue():
 
 @pytest.fixture
 def box(queue):
-    return messages.Messages(16, lambda: b"root", queue)
+    return messages.Messages(16, lambda: b"root", queue, lambda: 1 << 20)
 
 
 def drain(queue):
@@ -137,6 +137,19 @@ def test_many_small_messages_are_bounded_too(box):
         box.arrived(b"t", b"")
     assert len(box) == messages.QUEUE_MESSAGES
     assert box.lost == 1000 - messages.QUEUE_MESSAGES
+
+
+def test_messages_leave_memory_to_the_rest(queue):
+    free = [30000]
+    box = messages.Messages(16, lambda: b"root", queue, lambda: free[0] - box._bytes)
+    for number in range(6):
+        box.arrived(b"root/t%d" % number, b"x" * 1000)
+    assert len(box) == 6
+    free[0] = 12000
+    box.arrived(b"root/t6", b"x" * 1000)
+    # What is worth losing is lost, oldest first; the new message is kept.
+    assert (len(box), box.lost) == (3, 4)
+    assert box.get()[0] == b"t4"
 
 
 def test_bytes_are_counted_down_again(box):

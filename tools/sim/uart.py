@@ -21,6 +21,10 @@ _PIECE = 4096
 _PIPE = 4096
 # What a paced line may catch up after this thread was woken late.
 _LATE_S = 0.002
+# An unpaced line is as fast as the module reads; one that does not read has its buffer overrun
+# after as long as a line of the real speed would need to fill it.
+_REAL_BYTE_S = 10 / 115200
+_FULL_POLL_S = 0.001
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", None)
 
 
@@ -78,6 +82,7 @@ class Wire:
         self._held = b""
         self._received = self._drained = 0
         self._rx_next = self._tx_next = 0.0
+        self._full_since = None
         self._watched = None
         self._bell, self._ring = os.pipe()
         os.set_blocking(self._bell, False)
@@ -120,6 +125,7 @@ class Wire:
                 self._received = 0
                 self._drained = 0
                 self._rx_next = self._tx_next = 0.0
+                self._full_since = None
         self._orders_done.set()
         return going
 
@@ -129,6 +135,8 @@ class Wire:
             ready = dict(self._poll.poll(timeout))
             if self._bell in ready and not self._obey():
                 return
+            if self._full_since is not None:
+                self._receive()
             if self.master in ready:
                 if ready[self.master] & select.POLLIN:
                     self._receive()
@@ -139,11 +147,13 @@ class Wire:
 
     def _arm(self):
         # Which ends to watch, and for how long (ms, None for ever).
-        now = time.monotonic() if self._byte_s else 0.0
+        now = time.monotonic() if self._byte_s or self._full_since is not None else 0.0
         wake = []
         watch_master = 0
         watch_tx = False
-        if self._byte_s and self._rx_next > now:
+        if self._full_since is not None:
+            wake.append(now + _FULL_POLL_S)
+        elif self._byte_s and self._rx_next > now:
             wake.append(self._rx_next)
         else:
             watch_master |= select.POLLIN
@@ -172,18 +182,28 @@ class Wire:
 
     def _receive(self):
         # Host to module.
+        get = self._registers.get
+        listening = self._channel is not None and get("uart_open") and not get("asleep")
+        size = get("uart_rxbuf")
+        room = max(0, size - self._channel.unread()) if listening else 0
+        piece = self._piece
+        if listening and not self._byte_s:
+            if self._wait_for_room(room, size):
+                return
+            if room:
+                piece = min(piece, room)
         try:
-            data = os.read(self.master, self._piece)
+            data = os.read(self.master, piece)
         except BlockingIOError:
+            self._full_since = None
             return
         if self._byte_s:
             now = time.monotonic()
             self._rx_next = max(self._rx_next, now - _LATE_S) + len(data) * self._byte_s
-        get = self._registers.get
-        if self._channel is None or not get("uart_open") or get("asleep"):
+        if not listening:
+            self._full_since = None
             self.lost += len(data)
             return
-        room = max(0, get("uart_rxbuf") - self._channel.unread())
         if len(data) > room:
             self.dropped += len(data) - room
             data = data[:room]
@@ -195,6 +215,16 @@ class Wire:
             self.dropped += len(data) - sent
             self._received = (self._received + sent) & 0xFFFFFFFF
             self._registers.put("uart_received", self._received)
+
+    def _wait_for_room(self, room, size):
+        # True while bytes may stay on the line because the module may yet read.
+        if room:
+            self._full_since = None
+            return False
+        now = time.monotonic()
+        if self._full_since is None:
+            self._full_since = now
+        return now - self._full_since < size * _REAL_BYTE_S
 
     def _send(self):
         # Module to host.
