@@ -36,6 +36,9 @@ _WATCHDOG_LONGEST_MS = const(86400000)
 
 _TURN_MS = const(1000)
 
+# The driver's buffer holds a little more than the bytes: each write is an item with a head.
+_TX_MARGIN = const(512)
+
 # How long the access point may be gone before the connection is given up: the driver joins again
 # by itself, and TCP survives a short absence.
 _LINK_LOST_TURNS = const(10)
@@ -75,7 +78,7 @@ class Module:
             (buffers.RECEIVED, buffers.SENT),
         )
         self._provide()
-        writer = Writer(board.uart, TXBUF, 10000000 // BAUD, profile)
+        writer = Writer(board.uart, TXBUF - _TX_MARGIN, 10000000 // BAUD, profile)
         self.engine = Engine(
             board.uart, buffers.LINE, writer, profile, COMMANDS, "firmware.commands", self
         )
@@ -134,7 +137,10 @@ class Module:
 
 
 def _heap_free():
-    """Bytes of heap that are free once what is no longer used has been collected."""
+    """Bytes of heap that are free; what is no longer used is collected when they seem few."""
+    free = gc.mem_free()
+    if free > 2 * messaging.RESERVE:
+        return free
     gc.collect()
     return gc.mem_free()
 

@@ -8,7 +8,7 @@ import gc
 
 # Collect after this many bytes have been handed out, not only when the heap is full: what lives
 # long then stays together at the heap's beginning, and TLS finds room behind it.
-gc.threshold(8192)
+gc.threshold(2048)
 
 # The longest command (5,120 bytes) with CR and LF.
 LINE = bytearray(5122)

@@ -1,5 +1,7 @@
 """The event queue and the EVENT pin (guide, chapter 6; decisions D30, D31)."""
 
+from collections import deque
+
 from micropython import const
 
 # Event identifiers of Table 4.
@@ -23,31 +25,39 @@ class Events:
     def __init__(self, pin, profile):
         self._pin = pin
         self._names = profile.events
-        self._queue = []
+        # Made at its full length, and nothing else is allocated later but the events themselves.
+        self._queue: deque = deque((), DEPTH)
         self.dropped = 0
         pin(0)
 
     def put(self, identifier, parameter=0, detail=b""):
         """Queue an event. A full queue loses its oldest MSG, or its oldest event if there is no
         MSG in it."""
-        queue = self._queue
-        if len(queue) >= DEPTH:
-            self.dropped += 1
-            for i, event in enumerate(queue):
-                if event[0] == MSG:
-                    queue.pop(i)
-                    break
-            else:
-                queue.pop(0)
-        queue.append((identifier, parameter, detail))
+        if len(self._queue) >= DEPTH:
+            self._drop()
+        self._queue.append((identifier, parameter, detail))
         self._pin(1)
+
+    def _drop(self):
+        """Lose the oldest MSG, or the oldest event when there is no MSG."""
+        queue = self._queue
+        self.dropped += 1
+        lost = False
+        for _ in range(len(queue)):
+            event = queue.popleft()
+            if not lost and event[0] == MSG:
+                lost = True
+            else:
+                queue.append(event)
+        if not lost:
+            queue.popleft()
 
     def get(self):
         """The next event as `EVENT?` shows it, or None; the pin falls with the last one."""
         queue = self._queue
         if not queue:
             return None
-        identifier, parameter, detail = queue.pop(0)
+        identifier, parameter, detail = queue.popleft()
         if not queue:
             self._pin(0)
         shown = b"%d %d %s" % (identifier, parameter, self._names[identifier])
@@ -55,7 +65,8 @@ class Events:
 
     def clear(self):
         """Forget all events, as sleep and the resets do."""
-        self._queue.clear()
+        while self._queue:
+            self._queue.popleft()
         self._pin(0)
 
     def __len__(self):

@@ -1,5 +1,7 @@
 """The topic list and the queue of received messages (guide 4.1, decisions D26 to D31)."""
 
+from collections import deque
+
 from micropython import const
 
 from firmware import events
@@ -10,10 +12,8 @@ QUEUE_BYTES = const(8192)
 QUEUE_MESSAGES = const(128)
 MESSAGE_BYTES = const(5000)
 
-# Messages leave this much of the heap to everything else, even if the queue then holds less. It is
-# looked at only while the queue holds something worth losing: asking costs a walk over the heap.
-_RESERVE = const(8192)
-_WORTH = const(2048)
+# Messages leave this much of the heap to everything else, even if the queue then holds less.
+RESERVE = const(4096)
 
 # What AWS IoT Core lets pass: bytes of a topic and slashes in it.
 _TOPIC_BYTES = const(256)
@@ -117,23 +117,30 @@ class Messages:
         self._root = root
         self._events = queue
         self._free = free
-        self._waiting = []
+        # Made at its full length, so that a message needs no more than its own memory.
+        self._waiting: deque = deque((), QUEUE_MESSAGES)
         self._bytes = 0
         self.overflow = False
         self.received = 0
         self.lost = 0
 
     def subscribed(self, index, pattern):
-        """The cloud has accepted the filter `pattern` for Topic<index>."""
-        self._filters[index] = pattern
+        """Topic<index> is subscribed to with the filter `pattern`, or with none (None)."""
+        if pattern is None:
+            self._filters.pop(index, None)
+        else:
+            self._filters[index] = pattern
+
+    def shared(self, index, pattern):
+        """True when another index than `index` is subscribed to with `pattern`."""
+        for other, used in self._filters.items():
+            if other != index and used == pattern:
+                return True
+        return False
 
     def filter_of(self, index):
         """The filter that was sent when Topic<index> was subscribed to, or None (D28)."""
         return self._filters.get(index)
-
-    def unsubscribed(self, index):
-        """Topic<index> is no longer subscribed to."""
-        self._filters.pop(index, None)
 
     def forget_subscriptions(self):
         """The session has ended, and its subscriptions with it (D17)."""
@@ -149,16 +156,35 @@ class Messages:
     def arrived(self, topic, payload):
         """Queue a message. topic: bytes; payload: bytes or a view, copied here."""
         size = len(topic) + len(payload)
-        if len(payload) > MESSAGE_BYTES:
-            self.discarded(topic, len(payload))
+        if len(payload) > MESSAGE_BYTES or len(topic) > _TOPIC_BYTES:
+            self.discarded(topic[:_TOPIC_BYTES], len(payload))
             return
         self.received += 1
-        index = self._index_of(topic)
         while self._full(size):
-            self._lose(self._take(0)[1])
-        self._waiting.append((index, topic, bytes(payload)))
+            self._lose_oldest()
+        payload = self._copy(payload)
+        if payload is None:
+            self._lose(topic)
+            return
+        index = self._index_of(topic)
+        self._waiting.append((index, topic, payload))
         self._bytes += size
         self._events.put(events.MSG, index)
+
+    def _copy(self, payload):
+        """The payload as bytes of its own, made room for by older messages; None when even
+        without them the heap has no hole that is large enough."""
+        while True:
+            try:
+                return bytes(payload)
+            except MemoryError:
+                if not self._waiting:
+                    return None
+                self._lose_oldest()
+                self._free()
+
+    def _lose_oldest(self):
+        self._lose(self._taken(self._waiting.popleft())[1])
 
     def _full(self, size):
         """True while the oldest message has to go before one of `size` bytes may come in."""
@@ -166,7 +192,7 @@ class Messages:
             return False
         if self._bytes + size > QUEUE_BYTES or len(self._waiting) >= QUEUE_MESSAGES:
             return True
-        return self._bytes > _WORTH and self._free() < _RESERVE + size
+        return self._free() < RESERVE + size
 
     def discarded(self, topic, size):
         """A message of `size` bytes was too large to be received at all (D31)."""
@@ -177,8 +203,7 @@ class Messages:
         self.overflow = True
         self._events.put(events.OVERRUN, 0, shorten(topic, self._root()))
 
-    def _take(self, position):
-        message = self._waiting.pop(position)
+    def _taken(self, message):
         self._bytes -= len(message[1]) + len(message[2])
         return message
 
@@ -186,17 +211,25 @@ class Messages:
         """The oldest message as (topic as the host would write it, payload), or None."""
         if not self._waiting:
             return None
-        _, topic, payload = self._take(0)
+        _, topic, payload = self._taken(self._waiting.popleft())
         return shorten(topic, self._root()), payload
 
     def get_from(self, index):
         """The oldest message of Topic<index>, or of no topic in the list when index is 0: as
         (topic, payload), or None."""
-        for position, message in enumerate(self._waiting):
-            if message[0] == index:
-                _, topic, payload = self._take(position)
-                return shorten(topic, self._root()), payload
-        return None
+        waiting = self._waiting
+        found = None
+        # Once round: all others keep their order.
+        for _ in range(len(waiting)):
+            message = waiting.popleft()
+            if found is None and message[0] == index:
+                found = message
+            else:
+                waiting.append(message)
+        if found is None:
+            return None
+        _, topic, payload = self._taken(found)
+        return shorten(topic, self._root()), payload
 
     def __len__(self):
         return len(self._waiting)

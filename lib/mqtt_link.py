@@ -163,8 +163,9 @@ class Link(asyncio.Event):
             yield core._io_queue.queue_write(self.sock)
             while not self._push():
                 yield core._io_queue.queue_write(self.sock)
-        except (OSError, ValueError):
-            # The link has ended with this reason, which reaches all who wait for it.
+        except Exception as error:  # noqa: BLE001
+            # The link ends with this reason, which reaches all who wait for it.
+            self.end(error)
             return
         self.writer = None
         self.set()
@@ -221,7 +222,7 @@ class Link(asyncio.Event):
                         asking = True
                         asked = now
                         self.ping()
-        except (OSError, ValueError, MQTTException) as error:
+        except Exception as error:  # noqa: BLE001  (no memory too: the reason reaches all)
             self.end(error)
 
     def ping(self):

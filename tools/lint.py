@@ -39,8 +39,9 @@ _PLAIN = {"log", "profile", "version"}
 
 # Modules that a stock image has, or that MicroPython gives every program.
 _DEVICE_MODULES = {
-    "array", "asyncio", "binascii", "bluetooth", "cryptolib", "deflate", "errno", "esp32", "gc",
-    "hashlib", "io", "json", "machine", "micropython", "network", "os", "random", "re", "select",
+    "array", "asyncio", "binascii", "bluetooth", "collections", "cryptolib", "deflate", "errno",
+    "esp32", "gc", "hashlib", "io", "json", "machine", "micropython", "network", "os", "random",
+    "re", "select",
     "socket", "struct", "sys", "time", "tls", "uctypes", "vfs",
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ context that the engine was given and the command; it may be a coroutine functio
 """
 
 import asyncio
+import gc
 import sys
 
 from micropython import const
@@ -62,32 +63,38 @@ class Engine:
             framer.release()
 
     async def _answer(self, kind):
-        """Answer one line. The only place where a command's failure becomes a reply."""
+        """Answer one line: every line that asks for a reply gets exactly one."""
         writer = self._writer
-        if kind == framing.COMMAND:
-            try:
-                result = await self._execute()
-            except AtError as error:
-                await writer.error(error.code, error.detail)
-            except Exception as error:  # noqa: BLE001
-                # A defect of ours, or no memory: the host gets a reply in any case, the log the
-                # whole story, and the port goes on.
-                log(ERROR, "command", self._command.word, "failed")
-                sys.print_exception(error)
-                await writer.error(PARAMETER, b"INTERNAL " + type(error).__name__.encode())
-            else:
-                await writer.ok(result)
-            if self.after_reply:
-                action = self.after_reply
-                self.after_reply = None
-                await writer.drained()
-                await action()
-        elif kind == framing.ATTENTION:
-            await writer.ok()
-        elif kind == framing.MALFORMED:
-            await writer.error(PARSE)
-        elif kind == framing.OVERFLOW:
-            await writer.error(OVERFLOW)
+        try:
+            if kind == framing.COMMAND:
+                await self._run_command()
+            elif kind == framing.ATTENTION:
+                await writer.ok()
+            elif kind == framing.MALFORMED:
+                await writer.error(PARSE)
+            elif kind == framing.OVERFLOW:
+                await writer.error(OVERFLOW)
+        except Exception as error:  # noqa: BLE001
+            # A defect of ours, or no memory: the host gets a reply in any case, the log the
+            # whole story, and the port goes on.
+            log(ERROR, "command", self._command.word, "failed")
+            sys.print_exception(error)
+            gc.collect()
+            writer.give_up()
+        if self.after_reply:
+            action = self.after_reply
+            self.after_reply = None
+            await writer.drained()
+            await action()
+
+    async def _run_command(self):
+        """Run the command; the only place where its failure becomes a reply."""
+        try:
+            result = await self._execute()
+        except AtError as error:
+            await self._writer.error(error.code, error.detail)
+        else:
+            await self._writer.ok(result)
 
     async def _execute(self):
         framer = self.framer

@@ -15,6 +15,14 @@ from micropython import const
 # one gives the other tasks a turn at each piece.
 _PIECE = const(512)
 
+_LF = const(0x0A)
+_BACKSLASH = const(0x5C)
+_ESCAPED_LF = const(0x41)
+
+# The reply to a command that came to grief in a way that nobody had thought of, made beforehand
+# because there may be no memory.
+_LAST_RESORT = b"ERR4 PARAMETER ERROR INTERNAL\n"
+
 
 class Writer:
     """Writes replies to a UART without ever filling its transmit buffer.
@@ -35,6 +43,7 @@ class Writer:
         self._view = memoryview(self._piece)
         self._count = 0
         self._drained_at = time.ticks_us()
+        self._begun = False  # something of the present reply has been sent
         self.replies = 0
 
     async def ok(self, detail=None):
@@ -42,7 +51,7 @@ class Writer:
 
         detail: None for none, bytes, a tuple of bytes, or an object with an async method
         `write_to(writer)` that puts out its own lines."""
-        self.replies += 1
+        self._begin()
         self._add(b"OK")
         if detail is not None:
             self._add(b" ")
@@ -54,12 +63,17 @@ class Writer:
             else:
                 await detail.write_to(self)
                 await self._flush()
+                self._begun = False
                 return
         await self._end()
 
+    def _begin(self):
+        self.replies += 1
+        self._begun = False
+
     async def error(self, code, detail=b""):
         """Answer failure `code` of Table 1, always with its text."""
-        self.replies += 1
+        self._begin()
         self._add(b"ERR%d " % code)
         self._add(self._profile.errors[code])
         if detail:
@@ -69,26 +83,36 @@ class Writer:
 
     async def escaped(self, data):
         """Put out `data` (bytes) with the escapes of a reply's detail."""
-        end = len(data)
-        lf = _find(data, b"\n", 0)
-        backslash = _find(data, b"\\", 0)
-        if lf == backslash == end:
+        if data.find(b"\n") < 0 and data.find(b"\\") < 0:
             await self.raw(data)
             return
-        view = memoryview(data)
         start = 0
-        while start < end:
-            mark = min(lf, backslash)
-            await self.raw(view[start:mark])
-            if mark == end:
-                return
-            start = mark + 1
-            if mark == lf:
-                await self.raw(b"\\A")
-                lf = _find(data, b"\n", start)
-            else:
-                await self.raw(b"\\\\")
-                backslash = _find(data, b"\\", start)
+        while start < len(data):
+            start = self._add_escaped(data, start)
+            if self._count > _PIECE - 2:
+                await self._flush()
+                await asyncio.sleep_ms(0)
+
+    def _add_escaped(self, data, start):
+        """Append `data` from `start` as far as the piece has room; where it got to."""
+        piece = self._piece
+        count = self._count
+        end = len(data)
+        # An escape takes two bytes.
+        while start < end and count <= _PIECE - 2:
+            c = data[start]
+            start += 1
+            if c == _LF:
+                piece[count] = _BACKSLASH
+                c = _ESCAPED_LF
+                count += 1
+            elif c == _BACKSLASH:
+                piece[count] = _BACKSLASH
+                count += 1
+            piece[count] = c
+            count += 1
+        self._count = count
+        return start
 
     async def raw(self, data):
         """Put out `data` as it is."""
@@ -102,6 +126,8 @@ class Writer:
             count = min(size - start, _PIECE - self._count)
             if not count:
                 await self._flush()
+                # Other tasks get a turn at every piece.
+                await asyncio.sleep_ms(0)
                 continue
             self._add(view[start : start + count])
             start += count
@@ -117,6 +143,7 @@ class Writer:
             await self._flush()
         self._add(self._profile.eol)
         await self._flush()
+        self._begun = False
 
     async def _flush(self):
         """Hand the piece to the driver once it fits into its buffer."""
@@ -140,16 +167,18 @@ class Writer:
             await asyncio.sleep_ms(min(20, wait // 1000 + 1))
             now = time.ticks_us()
         self._drained_at = time.ticks_add(self._drained_at, count * self._byte_us)
-        self._uart.write(self._view[:count])
         self._count = 0
+        self._begun = True
+        self._uart.write(self._view[:count])
+
+    def give_up(self):
+        """End the reply that an exception has cut short: with an error when nothing of it has
+        been sent, with the end of the line when something has. Allocates nothing."""
+        self._count = 0
+        self._uart.write(self._profile.eol if self._begun else _LAST_RESORT)
+        self._begun = False
 
     async def drained(self):
         """Return when the driver has sent everything: before a restart, for instance."""
         while not self._uart.txdone():
             await asyncio.sleep_ms(5)
-
-
-def _find(data, what, start):
-    """Like find, but the end of data when there is none."""
-    at = data.find(what, start)
-    return len(data) if at < 0 else at

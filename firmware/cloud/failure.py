@@ -71,6 +71,8 @@ def describe(error, stage):
             )
         return str(error.args[1]).encode()
     words = _ENDED.get(stage, b"connection lost")
+    if not isinstance(error, OSError):
+        return words + b", " + type(error).__name__.encode()
     if stage == mqtt.TLS and error.errno == _ALERT:
         return words + b", is the certificate registered"
     # Resolvers have numbers of their own, which say no more than the words.

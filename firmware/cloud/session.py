@@ -20,6 +20,7 @@ from firmware.events import CONLOST
 from firmware.log import INFO, WARNING, log
 from firmware.net.clock import ClockError
 from firmware.net.wifi import WifiError
+from lib import mqtt
 from lib.mqtt import REFUSED, MQTTClient, MQTTException
 
 DOWN = const(0)
@@ -50,6 +51,9 @@ _WINDOW = const(8)
 # stays under the guide's 120 s.
 _JOIN_MS = const(22000)
 _OPEN_MS = const(25000)
+
+# Opening begins no later than this after the CONNECT: the resolver alone may take 19 s.
+_LATEST_MS = const(92000)
 
 # An answer of the cloud to a publish (D18), a subscribe, an unsubscribe.
 _ANSWER_MS = const(30000)
@@ -133,6 +137,7 @@ class Session:
         if self.state == UP:
             return
         self._check()
+        started = time.ticks_ms()
         await asyncio.sleep_ms(self._backoff.remaining())
         self._to(JOINING)
         try:
@@ -140,6 +145,9 @@ class Session:
             await self._wifi.join(get(b"SSID"), get(b"Passphrase"), _JOIN_MS)
             self._to(DATING)
             await self._clock.ensure()
+            if time.ticks_diff(time.ticks_ms(), started) > _LATEST_MS:
+                # A resolver that nobody answers holds everything up, and would do so again.
+                raise ConnectError(b"network too slow")
             self._to(OPENING)
             await self._open()
         except (WifiError, ClockError, ConnectError) as error:
@@ -187,6 +195,10 @@ class Session:
         except (OSError, ValueError, MQTTException) as error:
             client.ssl = None
             raise ConnectError(_describe(error, client.failed_stage))
+        if client.stage != mqtt.UP:
+            # Accepted, and ended before this task had its turn.
+            client.ssl = None
+            raise ConnectError(_describe(client.closed, None))
         self._leaving = False
 
     def _context(self):
@@ -213,19 +225,22 @@ class Session:
 
     def _closed(self, reason):
         """The connection has ended, whoever ended it."""
+        if self.state != UP:
+            # connect() has not seen it up yet, and will see that it is down.
+            return
+        self._to(DOWN)
         self._client.ssl = None
         self._messages.forget_subscriptions()
-        self._to(DOWN)
         if self._leaving:
             self._backoff.succeeded()
             return
-        if time.ticks_diff(time.ticks_ms(), self._accepted_at) < STABLE_MS:
+        # The host first: the cause may be one, like no memory, that ends this early too.
+        self._events.put(CONLOST)
+        if 0 <= time.ticks_diff(time.ticks_ms(), self._accepted_at) < STABLE_MS:
             self._backoff.failed()
         else:
             self._backoff.succeeded()
-        self.last_failure = _describe(reason, None)
-        log(WARNING, "session: connection lost:", self.last_failure)
-        self._events.put(CONLOST)
+        log(WARNING, "session: connection lost:", repr(reason))
 
     async def disconnect(self):
         """Leave the cloud and the access point; nothing happens when already down."""
@@ -267,3 +282,5 @@ class Session:
             raise SessionError(_describe(error, None))
         except (OSError, ValueError) as error:
             raise SessionError(_describe(error, None))
+        except MemoryError:
+            raise SessionError(b"no memory")

@@ -87,13 +87,18 @@ async def subscribe(module, command):
     index = _index(module, command)
     pattern = _checked(module, _name(module, index), check_filter)
     _connected(module)
+    messages = module.messages
+    # Known before it is asked for: messages may arrive before the cloud has confirmed.
+    before = messages.filter_of(index)
+    messages.subscribed(index, pattern)
     try:
         await module.session.subscribe(pattern, _qos(module))
     except Refused:
+        messages.subscribed(index, before)
         raise AtError(PARAMETER, b"subscription refused")
     except SessionError as error:
+        messages.subscribed(index, before)
         raise AtError(NO_CONNECTION, error.args[0])
-    module.messages.subscribed(index, pattern)
 
 
 async def unsubscribe(module, command):
@@ -103,8 +108,10 @@ async def unsubscribe(module, command):
     if pattern is None:
         pattern = _checked(module, _name(module, index), check_filter)
     _connected(module)
-    try:
-        await module.session.unsubscribe(pattern)
-    except SessionError as error:
-        raise AtError(NO_CONNECTION, error.args[0])
-    module.messages.unsubscribed(index)
+    # Another index may still want the same messages: for the cloud it is one subscription.
+    if not module.messages.shared(index, pattern):
+        try:
+            await module.session.unsubscribe(pattern)
+        except SessionError as error:
+            raise AtError(NO_CONNECTION, error.args[0])
+    module.messages.subscribed(index, None)

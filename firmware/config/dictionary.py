@@ -152,4 +152,9 @@ class Dictionary:
                 self._cache[name] = value
                 return value
         initial = self._initial.get(name, b"")
-        return initial() if callable(initial) else initial
+        if callable(initial):
+            return initial()
+        # Remembered, so that a key that nobody has written does not cost a look into the flash
+        # with every message.
+        self._cache[name] = initial
+        return initial

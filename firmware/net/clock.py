@@ -59,7 +59,11 @@ class Clock:
             return
         host, port = split_host(self._server(), _NTP_PORT)
         failure = None
+        started = time.ticks_ms()
         for _ in range(_TRIES):
+            if time.ticks_diff(time.ticks_ms(), started) > _TRY_MS * _TRIES:
+                # The resolver has taken it all.
+                break
             try:
                 seconds, milliseconds = await sntp.query(host.decode(), port, _TRY_MS)
             except (OSError, ValueError) as error:

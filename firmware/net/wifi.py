@@ -19,11 +19,20 @@ _FOREVER = const(-1)
 # connect() that follows too soon.
 _PAUSE_MS = const(1000)
 
-# Values of WLAN.status(): connecting, with an address, or, once the driver's tries are used up,
-# the reason of IEEE 802.11 or of the driver itself. A wrong passphrase shows in several ways
-# (15, the four-way handshake timing out, most of all).
+# Values of WLAN.status(): idle, connecting, with an address, or the reason of the last failure,
+# which is IEEE 802.11's or the driver's own. A wrong passphrase shows in several ways (15, the
+# four-way handshake timing out, most of all).
+#
+# connect() does not clear the last reason: it shows until the first try has ended, and after a
+# disconnect() of ours it shows as idle. So neither idle nor a reason counts at once.
+_IDLE = const(1000)
 _CONNECTING = const(1001)
 _GOT_IP = const(1010)
+
+# How long a reason has to stand before it counts: the driver may be trying again. Longer when it
+# is the one that was there before connect().
+_SETTLE_MS = const(2500)
+_STALE_MS = const(8000)
 _PASSPHRASE = (15, 202, 204, 205)
 _REASONS = {
     200: b"Wi-Fi beacon lost",
@@ -78,6 +87,7 @@ class Wifi:
         log(INFO, "wifi: joining")
         self._joined = None
         wlan.config(reconnects=_TRIES)
+        before = wlan.status()
         if passphrase:
             wlan.connect(ssid, passphrase)
         else:
@@ -85,10 +95,12 @@ class Wifi:
         started = time.ticks_ms()
         while not wlan.isconnected():
             status = wlan.status()
-            if status != _CONNECTING and status != _GOT_IP:
-                self._stop()
-                raise WifiError(reason(status))
-            if time.ticks_diff(time.ticks_ms(), started) > timeout_ms:
+            waited = time.ticks_diff(time.ticks_ms(), started)
+            if status not in (_IDLE, _CONNECTING, _GOT_IP):
+                if waited > (_STALE_MS if status == before else _SETTLE_MS):
+                    self._stop()
+                    raise WifiError(reason(status))
+            if waited > timeout_ms:
                 self._stop()
                 raise WifiError(b"Wi-Fi timeout")
             await asyncio.sleep_ms(_POLL_MS)
@@ -134,7 +146,11 @@ class Wifi:
         """The IPv6 address as bytes, `::` when there is none."""
         if not self.linked():
             return b"::"
-        found = self._wlan.ipconfig("addr6")
+        try:
+            found = self._wlan.ipconfig("addr6")
+        except ValueError:
+            # This MicroPython has no IPv6 to tell of.
+            return b"::"
         # Pairs of address and state; a link-local one is better than none, a global one is best.
         best = b"::"
         for entry in found:

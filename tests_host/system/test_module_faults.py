@@ -138,8 +138,65 @@ def test_back_off_grows_with_failures(module):
     started = time.monotonic()
     for _ in range(5):
         refused(module, b"endpoint not reachable, errno 111")
-    # Full jitter: at most 1 + 2 + 4 + 8 s of waiting in between.
-    assert time.monotonic() - started < 1 + 2 + 4 + 8 + 10
+    # Full jitter: at most 1 + 2 + 4 + 8 s of waiting in between; under 1 s once in 1,500 runs.
+    assert 1 < time.monotonic() - started < 1 + 2 + 4 + 8 + 10
+
+
+def test_back_off_after_connections_that_did_not_last(module, cloud):
+    thing = module.command(b"AT+CONF? ThingName")[3:].decode()
+    connect(module)
+    waited = 0.0
+    for _ in range(4):
+        cloud.control.kick(thing)
+        cloud.control.wait_client(thing, present=False)
+        started = time.monotonic()
+        connect(module)
+        waited += time.monotonic() - started
+    # As above, 1 + 2 + 4 + 8 s at most.
+    assert 1 < waited < 1 + 2 + 4 + 8 + 5
+
+
+def test_leaving_by_itself_is_no_failure(module):
+    started = time.monotonic()
+    for _ in range(6):
+        connect(module)
+        assert module.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
+    assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("after", [b"\x20\x02\x00\x00", b"\xf0\x00", b"\xd0\x01x"])
+def test_garbage_behind_connack(module, cloud, after):
+    import socket
+    import ssl
+    import threading
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    chain = cloud.state / "private"
+    context.load_cert_chain(chain / "server.pem", chain / "server.key")
+    listener = socket.create_server(("localhost", 0))
+
+    def serve():
+        with context.wrap_socket(listener.accept()[0], server_side=True) as tls:
+            tls.recv(1000)
+            tls.sendall(b"\x20\x02\x00\x00" + after)
+            while tls.recv(1000):
+                pass
+
+    threading.Thread(target=serve, daemon=True).start()
+    port = listener.getsockname()[1]
+    assert module.command(b"AT+CONF EndPoint=localhost:%d" % port) == b"OK"
+    assert module.command(b"AT+EVENT?") == b"OK 2 0 STARTUP"
+    reply = module.command(b"AT+CONNECT", timeout=60)
+    # Seen before the module's turn it is a failed CONNECT, seen after it a lost connection.
+    if reply == b"OK 1 CONNECTED":
+        assert next_event(module) == b"OK 3 0 CONLOST"
+    else:
+        assert reply.startswith(b"ERR14 UNABLE TO CONNECT ")
+        assert b"internal" not in reply
+        assert module.command(b"AT+EVENT?") == b"OK"
+    listener.close()
+    assert module.command(b"AT+CONF EndPoint=localhost:%d" % cloud.mqtt) == b"OK"
+    connect(module)
 
 
 def lost(module, seconds):
@@ -242,6 +299,33 @@ def test_subscription_refused(connected, cloud):
     assert module.command(b"AT+CONF Topic2=t") == b"OK"
     assert module.command(b"AT+SUBSCRIBE2") == b"ERR4 PARAMETER ERROR subscription refused"
     assert module.command(b"AT+CONNECT?") == b"OK 1"
+
+
+def test_messages_that_come_before_the_subscription_is_confirmed(connected, cloud, operator):
+    module, thing = connected
+    kept(module)
+    cloud.control.fault("delay", packet="SUBACK", client=thing, ms=700)
+    assert module.command(b"AT+CONF Topic2=early") == b"OK"
+    module.write(b"AT+SUBSCRIBE2\n")
+    time.sleep(0.3)
+    operator.publish(f"{thing}/early", b"x")
+    assert module.read_line() == b"OK"
+    assert next_event(module) == b"OK 1 2 MSG"
+    assert module.command(b"AT+GET2") == b"OK x"
+
+
+def test_two_indices_with_one_filter(connected, operator):
+    module, thing = connected
+    kept(module)
+    for line in (b"CONF Topic2=same", b"CONF Topic3=same", b"SUBSCRIBE2", b"SUBSCRIBE3"):
+        assert module.command(b"AT+" + line) == b"OK"
+    assert module.command(b"AT+UNSUBSCRIBE2") == b"OK"
+    operator.publish(f"{thing}/same", b"x")
+    assert next_event(module) == b"OK 1 3 MSG"
+    assert module.command(b"AT+UNSUBSCRIBE3") == b"OK"
+    operator.publish(f"{thing}/same", b"y")
+    time.sleep(0.3)
+    assert module.command(b"AT+EVENT?") == b"OK"
 
 
 def test_closed_in_mid_packet(connected, cloud, operator):

@@ -106,6 +106,41 @@ def test_lowest_subscribed_index_wins(box, queue):
     assert box.get() is None
 
 
+def test_a_filter_that_two_indices_share(box):
+    box.subscribed(1, b"a")
+    assert not box.shared(1, b"a")
+    box.subscribed(2, b"a")
+    assert box.shared(1, b"a")
+    box.subscribed(1, None)
+    assert box.filter_of(1) is None
+    assert not box.shared(2, b"a")
+
+
+def test_a_payload_that_no_hole_in_the_heap_is_large_enough_for(box, queue):
+    class Payload:
+        refusals = 0
+
+        def __len__(self):
+            return 10
+
+        def __bytes__(self):
+            if self.refusals:
+                self.refusals -= 1
+                raise MemoryError
+            return bytes([120] * 10)
+
+    payload = Payload()
+    for name in (b"a", b"b", b"c"):
+        box.arrived(name, payload)
+    payload.refusals = 2
+    box.arrived(b"d", payload)
+    # Two older ones made room.
+    assert [box.get()[0], box.get()[0], box.get()] == [b"/c", b"/d", None]
+    payload.refusals = 1
+    box.arrived(b"e", payload)
+    assert drain(queue)[-1] == b"4 0 OVERRUN /e"
+
+
 def test_the_payload_is_copied(box):
     payload = bytearray(b"abc")
     box.arrived(b"t", memoryview(payload))
@@ -145,9 +180,9 @@ def test_messages_leave_memory_to_the_rest(queue):
     for number in range(6):
         box.arrived(b"root/t%d" % number, b"x" * 1000)
     assert len(box) == 6
-    free[0] = 12000
+    free[0] = 8000
     box.arrived(b"root/t6", b"x" * 1000)
-    # What is worth losing is lost, oldest first; the new message is kept.
+    # The oldest make room, and the new message is kept whatever is left.
     assert (len(box), box.lost) == (3, 4)
     assert box.get()[0] == b"t4"
 

@@ -46,6 +46,12 @@ class Raw:
         await writer.raw(b"pem\nline\n")
 
 
+class Half:
+    async def write_to(self, writer):
+        await writer.raw(b"h" * 600)
+        raise MemoryError("not enough")
+
+
 class Context:
     """What the commands of this test see; they are its own."""
 
@@ -83,6 +89,10 @@ def raw(context, command):
     return Raw()
 
 
+def half(context, command):
+    return Half()
+
+
 def fails(context, command):
     raise AtError(NO_CONNECTION, b"why\nso")
 
@@ -100,6 +110,7 @@ _TABLE = {
     b"EMPTY": ("upy_at", "empty", False, False),
     b"PARTS": ("upy_at", "parts", False, False),
     b"RAW": ("upy_at", "raw", False, False),
+    b"HALF": ("upy_at", "half", False, False),
     b"FAILS": ("upy_at", "fails", False, False),
     b"BREAKS": ("upy_at", "breaks", False, False),
     b"ASK?": ("upy_at", "echo", False, True),
@@ -160,9 +171,30 @@ async def test_errors():
 
 
 async def test_a_defect_in_a_command_ends_in_a_reply_and_the_port_goes_on():
-    await _expect(
-        b"AT+BREAKS\nAT+ECHO on\n", b"ERR4 PARAMETER ERROR INTERNAL ZeroDivisionError\nOK on\n"
-    )
+    await _expect(b"AT+BREAKS\nAT+ECHO on\n", b"ERR4 PARAMETER ERROR INTERNAL\nOK on\n")
+
+
+async def test_a_reply_that_fails_half_way_ends_its_line_and_the_port_goes_on():
+    await _expect(b"AT+HALF\nAT+ECHO on\n", b"OK " + b"h" * 509 + b"\nOK on\n", milliseconds=120)
+
+
+async def test_other_tasks_get_turns_while_a_long_reply_goes_out():
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep_ms(0)
+
+    counter = asyncio.create_task(count())
+    for data in (b"x" * 5000, b"\\\\" * 2500):
+        uart = Uart()
+        writer = Writer(uart, 65536, 86, V05)
+        before = turns
+        await writer.ok(data)
+        assert turns - before >= 8, turns - before
+    counter.cancel()
 
 
 async def test_one_command_at_a_time_in_order():

@@ -15,6 +15,7 @@ class Wlan:
         self.calls = []
         self._active = False
         self._now = 1000
+        self.ipv6 = [("FE80::1", 0), ("2001:db8::1", 0)]
 
     def active(self, on=None):
         if on is None:
@@ -44,7 +45,9 @@ class Wlan:
         return ("10.0.0.2", "255.255.255.0", "10.0.0.1", "10.0.0.3")
 
     def ipconfig(self, name):
-        return [("FE80::1", 0), ("2001:db8::1", 0)]
+        if self.ipv6 is None:
+            raise ValueError("unexpected key")
+        return self.ipv6
 
 
 async def _join(statuses, ssid=b"lab", key=b"12345678", timeout=400):
@@ -70,6 +73,8 @@ async def test_join():
     assert wifi.address(0) == b"10.0.0.2"
     assert wifi.address(3) == b"10.0.0.3"
     assert wifi.address6() == b"2001:db8::1"
+    wlan.ipv6 = None
+    assert wifi.address6() == b"::"
     # The same again costs nothing.
     await wifi.join(b"lab", b"12345678", 100)
     assert len(wlan.calls) == 4
@@ -95,10 +100,25 @@ async def test_causes_are_named_and_the_driver_is_stopped():
         ([1001, 77], b"Wi-Fi failed, status 77"),
         ([1001], b"Wi-Fi timeout"),
     ):
-        why, wlan, wifi = await _join(statuses, timeout=120)
+        why, wlan, wifi = await _join(statuses, timeout=3000)
         assert why == cause, (statuses, why)
         assert wlan.calls[-1] == ("disconnect",)
         assert not wifi.linked()
+
+
+async def test_a_reason_from_before_or_an_idle_driver_is_no_failure():
+    for statuses in ([201, 201, 201, 1001, 1010], [1000, 1000, 1000, 1010], [201, 1000, 1010]):
+        why, _, wifi = await _join(statuses, timeout=3000)
+        assert why is None, (statuses, why)
+        assert wifi.linked()
+
+
+# vm: timeout=20
+async def test_a_reason_that_is_the_same_as_before_counts_later():
+    started = time.ticks_ms()
+    why, _, _ = await _join([201, 201], timeout=20000)
+    assert why == b"Wi-Fi access point not found"
+    assert 8000 <= time.ticks_diff(time.ticks_ms(), started) <= 9000
 
 
 async def test_no_ssid():
@@ -108,7 +128,7 @@ async def test_no_ssid():
 
 
 async def test_the_next_try_waits_until_the_driver_has_settled():
-    _, wlan, wifi = await _join([201])
+    _, wlan, wifi = await _join([1001], timeout=100)
     wlan.statuses = [1010]
     started = time.ticks_ms()
     await wifi.join(b"lab", b"12345678", 400)

@@ -258,4 +258,10 @@ class WLAN:
 
 
 def _text(value):
-    return value if isinstance(value, str) else bytes(value).decode()
+    # Names are bytes on the chip; they are compared as text of one character a byte, UTF-8 first.
+    if isinstance(value, str):
+        return value
+    try:
+        return bytes(value).decode()
+    except UnicodeError:
+        return "".join(chr(byte) for byte in value)

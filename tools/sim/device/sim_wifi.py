@@ -20,6 +20,7 @@ NO_AP_IN_AUTHMODE = 211
 NO_AP_IN_RSSI = 212
 CONNECTION_FAIL = 205
 FOUR_WAY_TIMEOUT = 15
+ASSOC_LEAVE = 8  # a disconnect() of ours
 
 _now = builtin_time.ticks_ms
 _since = builtin_time.ticks_diff
@@ -74,15 +75,17 @@ class Station:
         self._seen = -1
 
     def connect(self, ssid, key):
+        # The last reason stays until this has led somewhere: the driver does not clear it.
         self.ssid = ssid
         self.key = key
-        self.reason = 0
         self.requested = True
         self._joined = None
         self._tries = 0
         self._start = _now()
 
     def disconnect(self):
+        if self._joined is not None or self._start is not None:
+            self.reason = ASSOC_LEAVE
         self.requested = False
         self._joined = None
         self._start = None
@@ -143,6 +146,8 @@ class Station:
             return AUTH_FAIL
         if self.reason in (NO_AP_IN_SECURITY, NO_AP_IN_AUTHMODE, NO_AP_IN_RSSI):
             return self.reason
+        if self.reason == ASSOC_LEAVE:
+            return IDLE
         if self._start is not None:
             return CONNECTING
         return self.reason or IDLE
