@@ -6,9 +6,11 @@ over the heap, no hole in it is large enough.
 
 import gc
 
-# Collect after this many bytes have been handed out, not only when the heap is full: what lives
-# long then stays together at the heap's beginning, and TLS finds room behind it.
-gc.threshold(2048)
+# On a small heap (no PSRAM), collect whenever a small part of it has been handed out, 2 KB of 200,
+# and not only when it is full: what lives long then stays together at its beginning, and whole
+# pieces are left behind it.
+_heap = gc.mem_alloc() + gc.mem_free()
+gc.threshold(_heap // (96 if _heap < 524288 else 8))
 
 # The longest command (5,120 bytes) with CR and LF.
 LINE = bytearray(5122)
