@@ -65,9 +65,7 @@ class Board:
             timeout=0,
             timeout_char=0,
         )
-        self.uid = machine.unique_id()
         self.reset = machine.reset
-        self.reset_cause = machine.reset_cause
 
     def watchdog(self, timeout_ms):
         """Start (or re-arm) the watchdog: the chip resets unless it is fed in `timeout_ms`."""

@@ -105,11 +105,10 @@ class Session:
             on_close=self._closed,
             buffers=buffers,
         )
-        client.set_callback(self._arrived)
+        client.set_callback(messages.arrived)
         client.set_discard_callback(messages.discarded)
         self._leaving = False
         self._accepted_at = 0
-        self._routes = []
         self.state = DOWN
         self.last_failure = b""
         self.connections = 0
@@ -117,11 +116,6 @@ class Session:
     def connected(self):
         """True while the cloud has us."""
         return self.state == UP
-
-    def route(self, prefix, function):
-        """Give messages whose topic begins with `prefix` to function(topic, payload) instead of
-        to the host: the services that run over this session register here."""
-        self._routes.append((prefix, function))
 
     def _to(self, state):
         """The only place where the state changes."""
@@ -214,14 +208,6 @@ class Session:
             log(WARNING, "session: TLS context:", error)
             raise ConnectError(b"certificate or key unusable")
         return context
-
-    def _arrived(self, topic, payload):
-        """A message from the cloud, in the reader's task."""
-        for prefix, function in self._routes:
-            if topic.startswith(prefix):
-                function(topic, payload)
-                return
-        self._messages.arrived(topic, payload)
 
     def _closed(self, reason):
         """The connection has ended, whoever ended it."""

@@ -73,16 +73,11 @@ class Dictionary:
         self._rows = {row[0].lower(): row for row in _TABLE}
         self._initial = {}
         self._cache = {}
-        self._watchers = {}
 
     def provide(self, name, value):
         """Say what key `name` is when nobody has written it: bytes, or a function that returns
         bytes (for a certificate: a list of DER)."""
         self._initial[name] = value
-
-    def watch(self, name, function):
-        """Call `function()` after key `name` has been written."""
-        self._watchers[name] = function
 
     def _row(self, key):
         """The table's row for a key as the host wrote it, or the number of a topic.
@@ -124,9 +119,6 @@ class Dictionary:
                 log(ERROR, "config:", name, "not stored, errno", error.errno)
                 raise AtError(PARAMETER, b"not stored, errno %d" % error.errno)
         self._cache[name] = value
-        watcher = self._watchers.get(name)
-        if watcher:
-            watcher()
 
     def query(self, key):
         """`CONF? key` (5.2.2): the value, and whether it is a list of certificates.

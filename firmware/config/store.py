@@ -73,13 +73,3 @@ class Store:
         self.writes += 1
         if name in self.lost:
             self.lost.remove(name)
-
-    def remove(self, name):
-        """Forget `name`; nothing happens when it is not there."""
-        try:
-            os.remove(self._path(name))
-        except OSError as error:
-            if error.errno != 2:  # ENOENT
-                raise
-        else:
-            self.writes += 1

@@ -95,8 +95,11 @@ def test_naive_cancelled_reader_strands_the_writer(dialogue):
         await asyncio.sleep_ms(2000)
         print("stuck" if not task.done() else "done")
     """
-    out = dialogue(naive(script), count_bytes([], 0.8), heap=10_000)
-    assert out == "stuck\n"
+    # Whether the writer waits at the very moment of the cancellation is a matter of luck.
+    outs = []
+    while len(outs) < 6 and "stuck\n" not in outs:
+        outs.append(dialogue(naive(script), count_bytes([], 0.8), heap=10_000))
+    assert outs[-1] == "stuck\n", outs
 
 
 def test_cancelled_subscriber_does_not_strand_a_publisher(dialogue):
