@@ -198,11 +198,17 @@ def main(state, port, http_port, options):
         sys.exit(1)
 
 
+def _shown(path):
+    """A path as a person would write it: relative when it lies below this folder."""
+    relative = os.path.relpath(path)
+    return os.path.abspath(path) if relative.startswith("..") else relative
+
+
 def _welcome(state, module):
     port = json.loads((state / "cloud" / "cloud.json").read_text())["mqtt"]
-    cloud = os.path.relpath(state / "cloud")
-    click.echo(f"virtual module: {module.lines[0]}; its UART is {os.path.relpath(module.link)}")
-    click.echo(f"control socket: {os.path.relpath(module.control_path)}")
+    cloud = _shown(state / "cloud")
+    click.echo(f"virtual module: {module.lines[0]}; its UART is {_shown(module.link)}")
+    click.echo(f"control socket: {_shown(module.control_path)}")
     click.echo(
         "all messages:   mosquitto_sub -h localhost -p %d --cafile %s/ca.pem "
         "--cert %s/operator.pem --key %s/operator.key -t '#' -v" % (port, cloud, cloud, cloud)
