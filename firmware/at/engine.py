@@ -101,7 +101,7 @@ class Engine:
         command = self._command
         command.parse(framer.buf, framer.start, framer.end)
         function = self._look_up(command)
-        if command.start < command.end:
+        if framer.buf.find(b"\\", command.start, command.end) >= 0:
             await self._unescape(command)
         result = function(self._context, command)
         if hasattr(result, "send"):

@@ -24,6 +24,15 @@ _ESCAPED_LF = const(0x41)
 _LAST_RESORT = b"ERR4 PARAMETER ERROR INTERNAL\n"
 
 
+# What fits into a piece together with the rest of a reply.
+_SHORT = const(480)
+
+
+def _special(data):
+    """True when something in `data` has to be escaped."""
+    return data.find(b"\n") >= 0 or data.find(b"\\") >= 0
+
+
 class Writer:
     """Writes replies to a UART without ever filling its transmit buffer.
 
@@ -56,7 +65,11 @@ class Writer:
         if detail is not None:
             self._add(b" ")
             if isinstance(detail, bytes):
-                await self.escaped(detail)
+                if len(detail) < _SHORT and not _special(detail):
+                    # Nearly every reply: straight into the piece.
+                    self._add(detail)
+                else:
+                    await self.escaped(detail)
             elif isinstance(detail, tuple):
                 for part in detail:
                     await self.escaped(part)
@@ -83,7 +96,7 @@ class Writer:
 
     async def escaped(self, data):
         """Put out `data` (bytes) with the escapes of a reply's detail."""
-        if data.find(b"\n") < 0 and data.find(b"\\") < 0:
+        if not _special(data):
             await self.raw(data)
             return
         start = 0
@@ -142,34 +155,40 @@ class Writer:
         if self._count == _PIECE:
             await self._flush()
         self._add(self._profile.eol)
-        await self._flush()
+        if self._hand_over() > 0:
+            await self._flush()
         self._begun = False
 
     async def _flush(self):
         """Hand the piece to the driver once it fits into its buffer."""
-        count = self._count
-        if not count:
-            return
-        now = time.ticks_us()
         while True:
-            backlog = time.ticks_diff(self._drained_at, now)
-            if backlog <= 0:
-                self._drained_at = now
-                break
-            wait = backlog + (count - self._txbuf) * self._byte_us
+            wait = self._hand_over()
             if wait <= 0:
-                break
-            if self._uart.txdone():
-                # Also the way out when the ticks have wrapped since the last reply.
-                self._drained_at = now
-                break
+                return
             # At most 20 ms at a time: the reckoning is coarse, and a faster line is noticed.
             await asyncio.sleep_ms(min(20, wait // 1000 + 1))
-            now = time.ticks_us()
-        self._drained_at = time.ticks_add(self._drained_at, count * self._byte_us)
+
+    def _hand_over(self):
+        """Hand the piece to the driver if it fits; else how long it has to wait, in us."""
+        count = self._count
+        if not count:
+            return 0
+        now = time.ticks_us()
+        backlog = time.ticks_diff(self._drained_at, now)
+        if backlog > 0:
+            wait = backlog + (count - self._txbuf) * self._byte_us
+            # The question is also the way out when the ticks have wrapped since the last reply.
+            if wait > 0 and not self._uart.txdone():
+                return wait
+            if wait > 0:
+                backlog = 0
+        else:
+            backlog = 0
+        self._drained_at = time.ticks_add(now, backlog + count * self._byte_us)
         self._count = 0
         self._begun = True
         self._uart.write(self._view[:count])
+        return 0
 
     def give_up(self):
         """End the reply that an exception has cut short: with an error when nothing of it has
