@@ -170,6 +170,7 @@ def _flash(port, name, identity_options, console) -> None:
         console.print(
             f"the application loads on this board, but nothing was heard in {_START_S} s after the"
             " restart: a port that the chip drops at a reset can miss it. Ask it: AT"
+            + (f" (the port said: {board.lost})" if board.lost else "")
         )
 
 
