@@ -13,12 +13,13 @@ from micropython import const
 
 from firmware import buffers, version
 from firmware import messages as messaging
+from firmware import mode as modes
 from firmware.at.engine import Engine
 from firmware.at.reply import Writer
 from firmware.board import BAUD, TXBUF, Board
 from firmware.cloud.backoff import Backoff
 from firmware.cloud.session import Session
-from firmware.commands.table import COMMANDS
+from firmware.commands.table import COMMANDS, OCCASIONAL
 from firmware.config.dictionary import Dictionary
 from firmware.config.identity import Identity
 from firmware.config.store import Store
@@ -58,6 +59,10 @@ class Module:
         self.profile = profile
         self.identity = identity
         self.board = board
+        self.mode = modes.Mode()
+        self.nap = None  # the task that ends a sleep of mode 0
+        self.watchdog = None
+        self.uptime = 0  # seconds
         self.events = Events(board.event, profile)
         self.store = Store("/config")
         self.messages = messaging.Messages(
@@ -77,10 +82,19 @@ class Module:
             _tls_context,
             (buffers.RECEIVED, buffers.SENT),
         )
+        self.defender = None
         self._provide()
         writer = Writer(board.uart, TXBUF - _TX_MARGIN, 10000000 // BAUD, profile)
+        self.writer = writer
         self.engine = Engine(
-            board.uart, buffers.LINE, writer, profile, COMMANDS, "firmware.commands", self
+            board.uart,
+            buffers.LINE,
+            writer,
+            profile,
+            COMMANDS,
+            "firmware.commands",
+            OCCASIONAL,
+            self,
         )
 
     def _topic_root(self):
@@ -107,6 +121,36 @@ class Module:
         provide(b"DNSAddress", lambda: self.wifi.address(3))
         provide(b"IPv6Address", self.wifi.address6)
 
+    def review(self):
+        """Have the mode that the present state of things asks for."""
+        if self.mode.state not in (modes.INIT, modes.CONFIGURATION, modes.NORMAL):
+            return
+        lost = self.identity.fault()
+        if self.store.fault:
+            self.mode.to(modes.IDLE, b"flash unusable, errno %d" % self.store.fault)
+        elif lost:
+            self.mode.to(modes.IDLE, b"identity damaged, " + lost.encode())
+        else:
+            ready = self.identity.certified and self.config.get(b"SSID")
+            state = modes.NORMAL if ready else modes.CONFIGURATION
+            if self.mode.state != state:
+                self.mode.to(state)
+
+    def _report(self):
+        """Give Device Defender its turn; its code is loaded when the key first asks (8.1)."""
+        if not self.defender and self.config.get(b"Defender") != b"0":
+            from firmware.cloud.defender import Defender
+
+            self.defender = Defender(self)
+        if self.defender:
+            self.defender.turn()
+
+    def wake(self):
+        """End a sleep of mode 0, if there is one."""
+        if self.nap:
+            self.nap.cancel()
+            self.nap = None
+
     def after_reply(self, action):
         """Run the coroutine function `action` once the running command's reply has been sent."""
         self.engine.after_reply = action
@@ -119,18 +163,26 @@ class Module:
     async def run(self):
         """Serve the host for ever."""
         asyncio.get_event_loop().set_exception_handler(_task_failed)
-        watchdog = self.board.watchdog(_WATCHDOG_MS)
+        watchdog = self.watchdog = self.board.watchdog(_WATCHDOG_MS)
+        self.review()
         port = asyncio.create_task(self.engine.run())
         self.events.put(STARTUP)
         # `make flash` waits for this line.
         log(INFO, "module: ready,", self.identity.about.decode(), version.VERSION.decode())
         unlinked = 0
+        since = time.ticks_ms()
         while not port.done():
             watchdog.feed()
             if self.session.connected():
                 unlinked = 0 if self.wifi.linked() else unlinked + 1
                 if unlinked >= _LINK_LOST_TURNS:
                     self.session.drop("Wi-Fi lost")
+            self._report()
+            # Counted, because the ticks wrap.
+            seconds = time.ticks_diff(time.ticks_ms(), since) // 1000
+            if seconds > 0:
+                self.uptime += seconds
+                since = time.ticks_add(since, seconds * 1000)
             await asyncio.sleep_ms(_TURN_MS)
         # The port never ends but by a defect: let main.py see it and reset.
         await port

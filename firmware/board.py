@@ -16,6 +16,9 @@ RXBUF = 8192
 # The driver blocks when this is full. Replies are written in pieces that fit (at.reply).
 TXBUF = 4096
 
+# The CPU's clock in a sleep of mode 0. Below 80 MHz the UART's own clock would change.
+_IDLE_HZ = 80000000
+
 # One row a board. `uart` is the number of the UART that serves the host (never the one with the
 # REPL); `event` is an output, high while an event waits; `wake` is an input, low to wake the
 # module, and must be able to end deep sleep on that chip. RESET is the chip's own EN pin.
@@ -53,6 +56,7 @@ class Board:
             raise ValueError("unknown board %r; known: %s" % (name, ", ".join(sorted(BOARDS))))
         row = BOARDS[name]
         self.name = name
+        self.chip = row["chip"]
         self.event = machine.Pin(row["event"], machine.Pin.OUT, value=0)
         self.wake = machine.Pin(row["wake"], machine.Pin.IN, machine.Pin.PULL_UP)
         self.uart = machine.UART(
@@ -66,6 +70,46 @@ class Board:
             timeout_char=0,
         )
         self.reset = machine.reset
+        self.reset_cause = machine.reset_cause()
+
+    def slow_down(self, slow):
+        """Save power while nothing is to be done (True), or work at the usual speed."""
+        import machine
+
+        if slow:
+            self._work_hz = machine.freq()
+        machine.freq(_IDLE_HZ if slow else self._work_hz)
+
+    def woken(self):
+        """True while the WAKE pin is pulled low."""
+        return not self.wake()
+
+    def _arm(self):
+        """Let WAKE end the sleep that follows."""
+        import esp32
+
+        if self.chip == "esp32c3":
+            esp32.wake_on_gpio((self.wake,), esp32.WAKEUP_ALL_LOW)
+        else:
+            esp32.wake_on_ext0(self.wake, esp32.WAKEUP_ALL_LOW)
+
+    def light_sleep(self, ms):
+        """Stop the CPU for `ms` at most, or until WAKE is low. Bytes for the UART are lost."""
+        import machine
+
+        self._arm()
+        machine.lightsleep(ms)
+
+    def deep_sleep(self, ms):
+        """Switch off all but the clock for `ms` (0: for ever), or until WAKE is low; what follows
+        is a start. Does not return."""
+        import machine
+
+        self._arm()
+        if ms:
+            machine.deepsleep(ms)
+        else:
+            machine.deepsleep()
 
     def watchdog(self, timeout_ms):
         """Start (or re-arm) the watchdog: the chip resets unless it is fed in `timeout_ms`."""

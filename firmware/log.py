@@ -9,7 +9,7 @@ WARNING = const(2)
 INFO = const(3)
 DEBUG = const(4)
 
-_NAMES = ("", "ERROR", "WARN", "INFO", "DEBUG")
+NAMES = ("OFF", "ERROR", "WARN", "INFO", "DEBUG")
 
 level = INFO
 
@@ -20,4 +20,4 @@ def log(severity, *words):
     Secrets never belong here: not keys, not passphrases, not messages' payloads.
     """
     if severity <= level:
-        print("%10d %s" % (time.ticks_ms(), _NAMES[severity]), *words)
+        print("%10d %s" % (time.ticks_ms(), NAMES[severity]), *words)

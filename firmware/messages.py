@@ -194,6 +194,12 @@ class Messages:
             return True
         return self._free() < RESERVE + size
 
+    def take_overflow(self):
+        """True when a message was lost since this was last asked (D16)."""
+        overflow = self.overflow
+        self.overflow = False
+        return overflow
+
     def discarded(self, topic, size):
         """A message of `size` bytes was too large to be received at all (D31)."""
         self._lose(topic)

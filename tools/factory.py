@@ -4,6 +4,7 @@ Used by the virtual module's manufacture and by the flash tool. PEM comes in, DE
 device has no use for PEM and half the room.
 """
 
+import binascii
 import datetime
 import json
 import warnings
@@ -94,6 +95,15 @@ def _identity(prefix, cert_pem, key_pem, what, now):
     }
 
 
+def _sums(files):
+    """The file by which the module notices that another one is damaged: a line for each, and one
+    for the lines before it."""
+    lines = b"".join(
+        b"%s %08x\n" % (name.encode(), binascii.crc32(data)) for name, data in files.items()
+    )
+    return lines + b"sums %08x\n" % binascii.crc32(lines)
+
+
 def factory_files(
     *,
     endpoint,
@@ -140,4 +150,5 @@ def factory_files(
         signer = _certificate(ota_cert_pem, "OTA certificate")
         _check_dates(signer, "OTA certificate", now)
         files["ota_cert.der"] = signer.public_bytes(Encoding.DER)
+    files["sums"] = _sums(files)
     return {"/factory/" + name: data for name, data in files.items()}

@@ -4,14 +4,17 @@ The table says for each word which function serves it:
 
     word, with "?" for a query -> (module, function, takes a suffix, takes a parameter)
 
-A module is imported when one of its commands is first used. The function is called with the
-context that the engine was given and the command; it may be a coroutine function; it returns what
-`reply.Writer.ok` takes, or raises AtError.
+A module is imported when one of its commands is first used. Those that are needed once in a while
+are borrowed: imported for one command, and dropped after it, since code that is not frozen into
+the image costs memory. The function is called with the context that the engine was given and the
+command; it may be a coroutine function; it returns what `reply.Writer.ok` takes, or raises
+AtError.
 """
 
 import asyncio
 import gc
 import sys
+import time
 
 from micropython import const
 
@@ -29,38 +32,76 @@ from firmware.log import ERROR, log
 # Escapes decoded before other tasks get a turn.
 _ESCAPES = const(128)
 
+# How often a command that waits for a line looks at the UART.
+_POLL_MS = const(10)
+
 
 class Engine:
     """The AT port.
 
     uart: where commands come from. line: the buffer they are collected in (`framing.Framer`).
     writer: a `reply.Writer` on the UART. table, package: the commands and the package that their
-    modules are in. context: handed to every command.
+    modules are in. occasional: names of the modules that are borrowed, and of those that only
+    they use. context: handed to every command.
     """
 
-    def __init__(self, uart, line, writer, profile, table, package, context):
+    def __init__(self, uart, line, writer, profile, table, package, occasional, context):
+        self._uart = uart
         self._reader = asyncio.StreamReader(uart)
         self._writer = writer
         self._table = table
         self._package = package
+        self._occasional = occasional
+        self._borrowed = False
         self._context = context
         self._functions = {}
         self._command = grammar.Command(profile.max_word)
         self.framer = framing.Framer(profile.max_line, line)
+        self._kept = None
         self.after_reply = None
+        # Lines that were no command, and commands that were too long: for DIAG INFO.
+        self.noise = 0
+        self.overflows = 0
 
     async def run(self):
         """Serve the port for ever."""
         framer = self.framer
         while True:
-            kind = framer.take()
+            kind = self._kept or framer.take()
+            self._kept = None
             if kind is None:
                 count = await self._reader.readinto(framer.room())
                 if count:
                     framer.filled(count)
                 continue
             await self._answer(kind)
-            framer.release()
+            if self._kept is None:
+                framer.release()
+
+    async def line(self, timeout_ms):
+        """What `framing.Framer.take` says of the next line, or None when none has ended in time.
+
+        For a command that reads lines which are no commands (7.10.2): `framer.line()` or
+        `framer.unfinished()` is then what has come. The bytes of the command itself are gone.
+        """
+        framer = self.framer
+        framer.release()
+        started = time.ticks_ms()
+        while True:
+            kind = framer.take()
+            if kind is not None:
+                return kind
+            count = self._uart.readinto(framer.room())
+            if count:
+                framer.filled(count)
+            elif time.ticks_diff(time.ticks_ms(), started) > timeout_ms:
+                return None
+            else:
+                await asyncio.sleep_ms(_POLL_MS)
+
+    def keep(self, kind):
+        """Let the line that `line` has just announced as `kind` be the next to be answered."""
+        self._kept = kind
 
     async def _answer(self, kind):
         """Answer one line: every line that asks for a reply gets exactly one."""
@@ -73,7 +114,10 @@ class Engine:
             elif kind == framing.MALFORMED:
                 await writer.error(PARSE)
             elif kind == framing.OVERFLOW:
+                self.overflows += 1
                 await writer.error(OVERFLOW)
+            else:
+                self.noise += 1
         except Exception as error:  # noqa: BLE001
             # A defect of ours, or no memory: the host gets a reply in any case, the log the
             # whole story, and the port goes on.
@@ -81,6 +125,8 @@ class Engine:
             sys.print_exception(error)
             gc.collect()
             writer.give_up()
+        if self._borrowed:
+            self._give_back()
         if self.after_reply:
             action = self.after_reply
             self.after_reply = None
@@ -124,9 +170,26 @@ class Engine:
         function = self._functions.get(word)
         if function is None:
             path = self._package + "." + module
-            function = getattr(__import__(path, None, None, (name,)), name)
-            self._functions[word] = function
+            function = self.borrow(path, name)
+            if path not in self._occasional:
+                self._functions[word] = function
         return function
+
+    def borrow(self, path, name):
+        """Import `name` from the module `path`; if that is an occasional one, for the running
+        command only."""
+        if path in self._occasional:
+            self._borrowed = True
+        return getattr(__import__(path, None, None, (name,)), name)
+
+    def _give_back(self):
+        """Drop the occasional modules from memory."""
+        self._borrowed = False
+        for path in self._occasional:
+            if sys.modules.pop(path, None):
+                package, _, name = path.rpartition(".")
+                delattr(sys.modules[package], name)
+        gc.collect()
 
     async def _unescape(self, command):
         """Decode the parameter in place, with turns for other tasks in between."""

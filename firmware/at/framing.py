@@ -76,8 +76,7 @@ class Framer:
         self._overflow = False
         self.start = 0
         self.end = 0
-        self.noise = 0  # lines without a command, for DIAG INFO
-        self.overflows = 0
+        self._end = 0  # where the line that `take` announced ends, without its line end
 
     def room(self):
         """A view of the free part of the buffer, never empty, to read the UART into."""
@@ -99,6 +98,15 @@ class Framer:
         self._scan = lf + 1
         return self._judge(lf)
 
+    def line(self):
+        """The line that `take` announced, as a view: all of it for a command that reads lines
+        which are no commands, its last bytes only when it was an OVERFLOW."""
+        return self._view[self._line : self._end]
+
+    def unfinished(self):
+        """What has come of a line that has not ended, as a view."""
+        return self._view[self._line : self._fill]
+
     def release(self):
         """The line that `take` announced has been dealt with."""
         self._line = self._scan
@@ -111,10 +119,10 @@ class Framer:
         end = lf
         if end > self._line and buf[end - 1] == _CR:
             end -= 1
+        self._end = end
         if not self._overflow and self._command < 0:
             self._command = _find_command(buf, self._line, end)
         if self._overflow or (self._command >= 0 and end - self._command > self._limit):
-            self.overflows += 1
             return OVERFLOW
         if self._command >= 0:
             self.start = self._command
@@ -125,7 +133,6 @@ class Framer:
             return ATTENTION
         if self._opens_with_at or (not self._trimmed and length >= 2 and _is_at(buf, self._line)):
             return MALFORMED
-        self.noise += 1
         return NOISE
 
     def _make_room(self):

@@ -1,17 +1,24 @@
-"""Configuration (guide, chapter 5; 7.10.1; decisions D10, D11)."""
+"""Configuration (guide, chapter 5; 7.5, 7.10, 7.11; decisions D10, D11, D13)."""
 
 from firmware.at.errors import PARAMETER, AtError
 from lib import pem
 
 
 def conf(module, command):
-    """CONF key=value (5.2.1, 5.3.1)."""
+    """CONF key=value (5.2.1, 5.3.1), and CONF certificate=pem (7.10.2)."""
     mark = command.buf.find(b"=", command.start, command.end)
     if mark < 0:
         raise AtError(PARAMETER)
     view = memoryview(command.buf)
     key = bytes(view[command.start : mark])
-    module.config.assign(key, bytes(view[mark + 1 : command.end]))
+    value = bytes(view[mark + 1 : command.end])
+    certificate = module.config.certificate_key(key)
+    if certificate:
+        renew = module.engine.borrow("firmware.commands.certificates", "renew")
+        return renew(module, certificate, value)
+    module.config.assign(key, value)
+    module.review()
+    return None
 
 
 def conf_query(module, command):

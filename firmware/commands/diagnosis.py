@@ -1,6 +1,15 @@
-"""Events and diagnosis (guide, chapter 6)."""
+"""Events and status (guide, chapter 6; 4.1.7.6; decision D16)."""
+
+from firmware.at.errors import KEY_UNKNOWN, AtError
 
 
 def event_query(module, command):
     """EVENT? (6.1.1)."""
     return module.events.get()
+
+
+def stat_query(module, command):
+    """STAT? Overflow: whether messages have been lost since it was last asked (4.1.7.6)."""
+    if command.text().lower() != b"overflow":
+        raise AtError(KEY_UNKNOWN)
+    return b"1" if module.messages.take_overflow() else b"0"

@@ -1,11 +1,15 @@
-"""Power and connection control (guide 3.6; decisions D20 to D23)."""
+"""Power and connection control (guide 3.6; decisions D20 to D24)."""
 
-from firmware.at.errors import CONNECT, AtError
+from firmware import mode
+from firmware.at.errors import CONNECT, MODE, PARAMETER, AtError
 from firmware.cloud.session import ConnectError
 
 
 async def connect(module, command):
-    """CONNECT (3.6.2)."""
+    """CONNECT (3.6.2). Ends a sleep of mode 0, and the idle mode only a restart."""
+    module.wake()
+    if module.mode.state == mode.IDLE:
+        raise AtError(CONNECT, module.mode.reason)
     try:
         await module.session.connect()
     except ConnectError as error:
@@ -27,3 +31,17 @@ async def disconnect(module, command):
 def reset(module, command):
     """RESET (3.6.6): answer, then restart; the queues, the topics and the connection go."""
     module.after_reply(module.restart)
+
+
+def factory_reset(module, command):
+    """FACTORY_RESET (3.6.7): clear what Table 2 says, answer, then restart."""
+    try:
+        module.config.clear()
+    except OSError as error:
+        raise AtError(PARAMETER, b"not cleared, errno %d" % error.errno)
+    module.after_reply(module.restart)
+
+
+def confmode(module, command):
+    """CONFMODE (3.6.5.2): not in this build."""
+    raise AtError(MODE)

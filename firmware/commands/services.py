@@ -1,6 +1,6 @@
 """Additional services (guide, chapter 9)."""
 
-from firmware.at.errors import TIME, AtError
+from firmware.at.errors import LOCATION, TIME, AtError
 
 
 def time_query(module, command):
@@ -9,3 +9,8 @@ def time_query(module, command):
     if shown is None:
         raise AtError(TIME)
     return shown
+
+
+def where_query(module, command):
+    """WHERE? (9.1.2): there is nothing in this module that could tell."""
+    raise AtError(LOCATION)

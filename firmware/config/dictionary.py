@@ -1,7 +1,7 @@
 """The keys of Tables 2 and 3 as data, and the dictionary that they make.
 
 The table says all there is to know of a key; what the value of a read-only key is, its owner says
-(`provide`). Values are bytes, as the host wrote them.
+(`provide`). Values are bytes, as the host wrote them; those of certificates are lists of DER.
 """
 
 from micropython import const
@@ -17,6 +17,7 @@ from firmware.at.errors import (
 )
 from firmware.config import checks
 from firmware.log import ERROR, log
+from lib import pem
 
 _READ = const(1)
 _WRITE = const(2)
@@ -32,8 +33,9 @@ _TABLE = (
     (b"TechSpec", _READ, None),
     (b"ThingName", _READ, None),
     (b"Certificate", _READ | _CERTIFICATE, None),
-    (b"RootCA", _READ | _CERTIFICATE, None),
-    (b"OTAcertificate", _READ | _CERTIFICATE, None),
+    (b"RootCA", _READ | _WRITE | _KEPT | _CERTIFICATE, None),
+    (b"OTAcertificate", _READ | _WRITE | _KEPT | _CERTIFICATE, None),
+    (b"HOTAcertificate", _READ | _WRITE | _KEPT | _RESET | _CERTIFICATE, None),
     (b"EndPoint", _READ | _WRITE | _KEPT | _RESET, checks.endpoint),
     (b"TopicRoot", _READ | _WRITE | _KEPT | _RESET, checks.topic_root),
     (b"Defender", _READ | _WRITE | _KEPT | _RESET, checks.seconds),
@@ -48,7 +50,8 @@ _TABLE = (
     (b"QoS", _READ | _WRITE, checks.qos),
 )
 
-_TOPIC_FLAGS = const(3)  # Topic1 … Topic<MaxTopic>: read and write, not kept
+# Where new roots are kept until a connection with them has worked (D13).
+_TRIAL = "RootCA.trial"
 
 
 def _letters(key):
@@ -113,12 +116,63 @@ class Dictionary:
         if not check(value):
             raise AtError(PARAMETER)
         if flags & _KEPT and self.get(name) != value:
-            try:
-                self._store.write(name.decode(), value)
-            except OSError as error:
-                log(ERROR, "config:", name, "not stored, errno", error.errno)
-                raise AtError(PARAMETER, b"not stored, errno %d" % error.errno)
+            self._keep(name.decode(), value)
         self._cache[name] = value
+
+    def _keep(self, name, value):
+        try:
+            self._store.write(name, value)
+        except OSError as error:
+            log(ERROR, "config:", name, "not stored, errno", error.errno)
+            raise AtError(PARAMETER, b"not stored, errno %d" % error.errno)
+
+    def certificate_key(self, key):
+        """The name, spelt as in the table, of a certificate that may be written; None for a key
+        that is no certificate. Raises AtError."""
+        row = self._row(key)
+        if isinstance(row, int) or not row[1] & _CERTIFICATE:
+            return None
+        if not row[1] & _WRITE:
+            raise AtError(KEY_READONLY)
+        return row[0]
+
+    def keep_certificates(self, name, certificates):
+        """Keep a list of DER, which somebody has verified, as the value of `name`; new roots are
+        on trial first. Raises AtError."""
+        trial = name == b"RootCA"
+        self._keep(_TRIAL if trial else name.decode(), b"".join(certificates))
+
+    def trial_roots(self):
+        """The roots that are on trial as a list of DER, empty when there are none (D13)."""
+        return self._kept_certificates(_TRIAL) or []
+
+    def trial_worked(self):
+        """The roots on trial have made a connection alone: they replace the old ones."""
+        try:
+            self._store.rename(_TRIAL, "RootCA")
+        except OSError as error:
+            # They stay on trial, and will prove themselves again.
+            log(ERROR, "config: RootCA not renamed, errno", error.errno)
+
+    def _kept_certificates(self, name):
+        """A list of DER from the store, or None."""
+        value = self._store.read(name)
+        if value is None:
+            return None
+        try:
+            return pem.split(value)
+        except ValueError as error:
+            self._store.damaged(name, str(error))
+            return None
+
+    def clear(self):
+        """Forget what a factory reset forgets (Table 2). Raises OSError."""
+        names = []
+        for name, flags, _ in _TABLE:
+            if flags & _RESET:
+                names.append(name.decode())
+                self._cache.pop(name, None)
+        self._store.clear(names)
 
     def query(self, key):
         """`CONF? key` (5.2.2): the value, and whether it is a list of certificates.
@@ -130,6 +184,8 @@ class Dictionary:
         name, flags, _ = row
         if not flags & _READ:
             raise AtError(KEY_WRITEONLY)
+        if name == b"RootCA":
+            return self.trial_roots() or self.get(name), True
         return self.get(name), bool(flags & _CERTIFICATE)
 
     def get(self, name):
@@ -139,14 +195,21 @@ class Dictionary:
             return value
         flags = self._rows[name.lower()][1]
         if flags & _KEPT:
+            if flags & _CERTIFICATE:
+                # Large, and seldom asked for: not remembered.
+                value = self._kept_certificates(name.decode())
+                return self._initial_value(name) if value is None else value
             value = self._store.read(name.decode())
             if value is not None:
                 self._cache[name] = value
                 return value
-        initial = self._initial.get(name, b"")
-        if callable(initial):
-            return initial()
-        # Remembered, so that a key that nobody has written does not cost a look into the flash
-        # with every message.
-        self._cache[name] = initial
+        initial = self._initial_value(name)
+        if not callable(self._initial.get(name)):
+            # Remembered, so that a key that nobody has written does not cost a look into the
+            # flash with every message.
+            self._cache[name] = initial
         return initial
+
+    def _initial_value(self, name):
+        initial = self._initial.get(name, b"")
+        return initial() if callable(initial) else initial

@@ -18,23 +18,42 @@ from firmware.log import ERROR, log
 _MAGIC = b"\xe1\x01"
 _HEADER = const(6)
 
+# Names of values that are to go: while it exists, the work is not done.
+_CLEARING = "clearing"
+
+_ENOENT = const(2)
+_EEXIST = const(17)
+
 
 class Store:
     """Values by name, in one folder.
 
     folder: made when it is missing. Names must be legal file names. `lost` lists the names whose
-    file was damaged; `writes` counts files written, for the defender metrics.
+    file was damaged; `writes` counts files written or removed, for the defender metrics; `fault`
+    is the errno of the flash when there is no folder to work in, else 0.
     """
 
     def __init__(self, folder):
         self._folder = folder
         self.lost = []
         self.writes = 0
+        self.fault = 0
         try:
             os.mkdir(folder)
         except OSError as error:
-            if error.errno != 17:  # EEXIST
-                raise
+            if error.errno != _EEXIST:
+                self._faulty(error)
+                return
+        try:
+            if not os.stat(folder)[0] & 0x4000:
+                raise OSError(_EEXIST)
+            self._finish_clearing()
+        except OSError as error:
+            self._faulty(error)
+
+    def _faulty(self, error):
+        self.fault = error.errno
+        log(ERROR, "store: unusable, errno", error.errno)
 
     def _path(self, name):
         return self._folder + "/" + name
@@ -45,19 +64,20 @@ class Store:
             with open(self._path(name), "rb") as file:
                 data = file.read()
         except OSError as error:
-            if error.errno != 2:  # ENOENT
-                self._damaged(name, "errno %d" % error.errno)
+            if error.errno != _ENOENT:
+                self.damaged(name, "errno %d" % error.errno)
             return None
         value = data[_HEADER:]
         if data[:2] != _MAGIC or len(data) < _HEADER:
-            self._damaged(name, "not a value file")
+            self.damaged(name, "not a value file")
             return None
         if struct.unpack_from("<I", data, 2)[0] != binascii.crc32(value):
-            self._damaged(name, "checksum")
+            self.damaged(name, "checksum")
             return None
         return value
 
-    def _damaged(self, name, why):
+    def damaged(self, name, why):
+        """Note that the value `name` cannot be used, because of `why` (text)."""
         log(ERROR, "store: lost", name, why)
         if name not in self.lost:
             self.lost.append(name)
@@ -73,3 +93,31 @@ class Store:
         self.writes += 1
         if name in self.lost:
             self.lost.remove(name)
+
+    def rename(self, old, new):
+        """Keep what was kept under `old` under `new` instead, in one step. Raises OSError."""
+        os.rename(self._path(old), self._path(new))
+        self.writes += 1
+
+    def clear(self, names):
+        """Remove the values `names`, all or none: a power cut in between is made good at the next
+        start. Raises OSError when the flash refuses."""
+        self.write(_CLEARING, " ".join(names).encode())
+        self._finish_clearing()
+
+    def _finish_clearing(self):
+        names = self.read(_CLEARING)
+        if names is None:
+            return
+        for name in names.decode().split():
+            self._remove(name)
+        self._remove(_CLEARING)
+
+    def _remove(self, name):
+        try:
+            os.remove(self._path(name))
+        except OSError as error:
+            if error.errno != _ENOENT:
+                raise
+            return
+        self.writes += 1

@@ -1,5 +1,6 @@
 """The clock: set by SNTP, kept over sleep by the chip, with a floor from flash (decision D25)."""
 
+import struct
 import time
 
 from micropython import const
@@ -14,6 +15,11 @@ _TO_2000 = const(946684800)
 # A fix is good for this long, and is renewed at a CONNECT after this long.
 _RECENT_S = const(86400)
 _RENEW_S = const(3600)
+
+# What the chip's RTC memory holds while its clock goes on, over resets and deep sleep: this, and
+# the time of the last fix.
+_KEPT = "<4sI"
+_MARK = b"fix1"
 
 # The last good time is written to flash this often at most.
 _KEEP_S = const(86400)
@@ -41,6 +47,17 @@ class Clock:
         # time.time() counts from 2000 on a board.
         self._to_1970 = _TO_2000 if time.gmtime(0)[0] == 2000 else 0
         self._fixed_at = None
+        self._source = b"SNTP"
+        self._recall()
+
+    def _recall(self):
+        """Know again of a fix from before the last reset or deep sleep."""
+        kept = self._rtc.memory()
+        if len(kept) >= 8:
+            mark, fixed_at = struct.unpack_from(_KEPT, kept)
+            if mark == _MARK and 0 <= self.now() - fixed_at < _RECENT_S:
+                self._fixed_at = fixed_at
+                self._source = b"RTC"
 
     def now(self):
         """Seconds since 1970, whatever they are worth."""
@@ -48,7 +65,7 @@ class Clock:
 
     def recent(self):
         """True when the time was fixed by SNTP in the last day."""
-        return self._fixed_at is not None and self.now() - self._fixed_at < _RECENT_S
+        return self._fixed_at is not None and 0 <= self.now() - self._fixed_at < _RECENT_S
 
     async def ensure(self):
         """Have a time that certificates can be checked with.
@@ -72,6 +89,8 @@ class Clock:
                 continue
             self._set(seconds, milliseconds)
             self._fixed_at = seconds
+            self._source = b"SNTP"
+            self._rtc.memory(struct.pack(_KEPT, _MARK, seconds))
             self._keep(seconds)
             log(INFO, "clock: set by SNTP")
             return
@@ -104,11 +123,14 @@ class Clock:
                 log(WARNING, "clock: last good time not stored, errno", error.errno)
 
     def show(self):
-        """The time as `TIME?` shows it, or None when it was not fixed recently."""
+        """The time as `TIME?` shows it, or None when it was not fixed recently.
+
+        The source is RTC when the chip's clock, which is coarse, has carried the fix over a reset
+        or a deep sleep."""
         if not self.recent():
             return None
         year, month, day, _, hour, minute, second, micros = self._rtc.datetime()
-        return b"date %04d/%02d/%02d time %02d:%02d:%02d.%02d SNTP" % (
+        return b"date %04d/%02d/%02d time %02d:%02d:%02d.%02d %s" % (
             year,
             month,
             day,
@@ -116,6 +138,7 @@ class Clock:
             minute,
             second,
             micros // 10000,
+            self._source,
         )
 
 

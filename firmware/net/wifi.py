@@ -136,6 +136,28 @@ class Wifi:
             self._wlan.active(False)
             self._stopped_at = None
 
+    def rssi(self):
+        """Signal strength in dBm; only while linked."""
+        return self._wlan.status("rssi")
+
+    def scan(self):
+        """Access points as {SSID: dBm}, the strongest of each name. Blocks the loop for two to
+        three seconds, and leaves the radio as it was. Raises OSError."""
+        if self._wlan is None:
+            self._wlan = self._make()
+        was_active = self._wlan.active()
+        if not was_active:
+            self._wlan.active(True)
+        try:
+            best = {}
+            for ssid, _, _, rssi, _, _ in self._wlan.scan():
+                if rssi > best.get(ssid, -1000):
+                    best[ssid] = rssi
+            return best
+        finally:
+            if not was_active:
+                self._wlan.active(False)
+
     def address(self, field):
         """One of (address, mask, gateway, DNS) by index, as bytes; 0.0.0.0 without a link."""
         if not self.linked():

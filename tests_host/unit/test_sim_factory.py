@@ -1,5 +1,6 @@
 """The factory files: what goes in, and what is refused."""
 
+import binascii
 import datetime
 import json
 
@@ -60,7 +61,13 @@ def make(**changes):
 
 def test_names_and_roots_are_always_there():
     files = make()
-    assert set(files) == {"/factory/module.json", "/factory/roots.der"}
+    assert set(files) == {"/factory/module.json", "/factory/roots.der", "/factory/sums"}
+    *lines, last = files["/factory/sums"].splitlines(keepends=True)
+    for line in lines:
+        name, crc = line.decode().split()
+        assert binascii.crc32(files["/factory/" + name]) == int(crc, 16)
+    assert len(lines) == len(files) - 1
+    assert last == b"sums %08x\n" % binascii.crc32(b"".join(lines))
     assert json.loads(files["/factory/module.json"]) == {
         "endpoint": "localhost:8883",
         "ntp": "localhost:123",

@@ -156,6 +156,13 @@ class Rtc:
             return self.value
         self.value = value
 
+    kept = b""
+
+    def memory(self, data=None):
+        if data is None:
+            return self.kept
+        self.kept = data
+
 
 class Store:
     def __init__(self, **values):
@@ -185,6 +192,8 @@ def _clock(store, answers):
     return Clock(Rtc(), store, lambda: b"time.lab:1123"), asked
 
 
+_NOW = Clock.now
+
 # 2026-11-21 09:38:34 UTC
 _THEN = 1795253914
 
@@ -201,6 +210,28 @@ async def test_time_is_shown_as_modules_show_it():
     assert len(asked) == 1
     clock.now = lambda: _THEN + 90000
     assert clock.show() is None
+
+
+async def test_a_fix_outlives_a_reset_while_the_clock_goes_on():
+    first, _ = _clock(Store(), [(_THEN, 0)])
+    await first.ensure()
+    rtc = first._rtc
+    Clock.now = lambda self: _THEN + 600
+    try:
+        second = Clock(rtc, Store(), None)
+        assert second.show().endswith(b" RTC"), second.show()
+        # A recent fix needs no network.
+        await second.ensure()
+        # A chip that lost its power has lost the time too, whatever its memory says.
+        Clock.now = lambda self: 946684800
+        assert Clock(rtc, Store(), None).show() is None
+        Clock.now = lambda self: _THEN + 86400
+        assert Clock(rtc, Store(), None).show() is None
+        rtc.kept = b"other"
+        Clock.now = lambda self: _THEN
+        assert Clock(rtc, Store(), None).show() is None
+    finally:
+        Clock.now = _NOW
 
 
 async def test_no_answer_and_nothing_known():

@@ -11,6 +11,7 @@ import sys as _sys
 
 import select as _select
 import sim_wifi as _wifi
+from sim_echo import Echo as _Echo
 from sim_host import (
     builtin_time as _time,
     config as _config,
@@ -104,7 +105,8 @@ def _is_local(host):
 class socket(_io.IOBase):
     def __init__(self, _af=AF_INET, _type=SOCK_STREAM, _proto=0, *, _real=None):
         self._family = _af
-        self._real = _real or _socket.socket(_af, _type)
+        self._raw = _type == SOCK_RAW
+        self._real = _real or (_Echo(_proto) if self._raw else _socket.socket(_af, _type))
         self._timeout = None
         self._poller = None
 
@@ -198,8 +200,10 @@ class socket(_io.IOBase):
 
     def sendto(self, _bytes, _address):
         host = _resolve(_address[0], self._family)
-        if not _wifi.reachable() or not _is_local(host):
+        if not _wifi.reachable() or not (self._raw or _is_local(host)):
             raise OSError(_errno.EHOSTUNREACH)
+        if self._raw:
+            return self._real.send(host, _bytes)
         return self._real.sendto(_bytes, _packed((host, _address[1])))
 
     def recv(self, _bufsize):
@@ -211,6 +215,8 @@ class socket(_io.IOBase):
         if not self._linked():
             raise OSError(_errno.EAGAIN)
         data, address = self._real.recvfrom(_bufsize)
+        if self._raw:
+            return data, address
         return data, _unpacked(address)
 
     def read(self, *size):

@@ -1,0 +1,124 @@
+"""Writing certificates (guide 7.5, 7.10, 7.11; decision D13). Imported for one command.
+
+    CONF OTAcertificate=<PEM with LF as \\A>
+    CONF OTAcertificate=pem LF <the lines of a PEM file>
+
+A new OTAcertificate, and a new HOTAcertificate when there is one already, must be signed with the
+key of the present one. Whatever cannot be verified is ERR23, and the old value stays.
+"""
+
+import time
+
+from micropython import const
+
+from firmware.at import framing
+from firmware.at.errors import SIGNATURE, AtError
+from lib import pem, x509
+
+_MAX_ROOTS = const(5)
+# All certificates of a key together, in DER: a bundle of five large ones.
+_MAX_BYTES = const(8192)
+
+# A paste may pause this long, and take this long in all: every command ends within 120 s.
+_SILENCE_MS = const(30000)
+_LONGEST_MS = const(110000)
+# A bundle has ended, and a last line without its LF is taken as complete, after this long.
+_LINGER_MS = const(2000)
+
+
+def _refuse(why):
+    raise AtError(SIGNATURE, why)
+
+
+async def renew(module, name, value):
+    """Read what the host sends as certificate `name`, verify it, keep it."""
+    many = name == b"RootCA"
+    if value.strip().lower() == b"pem":
+        found = await _paste(module.engine, many)
+    else:
+        try:
+            found = pem.decode(value)
+        except ValueError as error:
+            _refuse(str(error).encode())
+    if not found:
+        _refuse(b"no certificate")
+    if len(found) > (_MAX_ROOTS if many else 1):
+        _refuse(b"too many certificates")
+    if sum([len(der) for der in found]) > _MAX_BYTES:
+        _refuse(b"certificates over %d bytes" % _MAX_BYTES)
+    try:
+        if many:
+            for der in found:
+                _check_root(x509.parse(der))
+        else:
+            await _check_successor(found[0], module.config.get(name), name == b"HOTAcertificate")
+    except x509.X509Error as error:
+        _refuse(str(error).encode())
+    module.config.keep_certificates(name, found)
+
+
+def _check_root(root):
+    if not root.is_ca:
+        _refuse(b"not a CA certificate")
+
+
+async def _check_successor(der, present, first_is_free):
+    """Refuse `der` unless the present certificate's key has signed it."""
+    new = x509.parse(der)
+    if not present:
+        if first_is_free:
+            return
+        _refuse(b"there is no certificate to verify it with")
+    if not await x509.signed_by(new, x509.parse(present[0]).key):
+        _refuse(b"not signed by the present certificate")
+
+
+async def _paste(engine, many):
+    """The certificates in the lines that follow (7.10.2)."""
+    framer = engine.framer
+    decoder = pem.Decoder()
+    found = []
+    started = silent_since = time.ticks_ms()
+    while True:
+        kind = await engine.line(_LINGER_MS)
+        now = time.ticks_ms()
+        if kind is None:
+            if found and not decoder.inside:
+                return found
+            if time.ticks_diff(now, silent_since) > _SILENCE_MS:
+                _refuse(b"no end of the certificate came")
+            line = framer.unfinished()
+            if not decoder.ends(line):
+                continue
+        else:
+            silent_since = now
+            line = framer.line()
+            if kind == framing.OVERFLOW:
+                _refuse(b"line too long")
+            if _is_command(kind, line):
+                # The host has given up, or forgotten the rest: it gets its answers.
+                engine.keep(kind)
+                _refuse(b"no end of the certificate came")
+        if time.ticks_diff(now, started) > _LONGEST_MS:
+            _refuse(b"took too long")
+        try:
+            der = decoder.line(line)
+        except ValueError as error:
+            _refuse(str(error).encode())
+        if der is not None:
+            found.append(der)
+            if not many or len(found) > _MAX_ROOTS:
+                return found
+
+
+def _is_command(kind, line):
+    """True for a line that is `AT`, or begins with `AT+` and is no base64.
+
+    These letters may begin a line of a certificate, or stand in it; but it is then a multiple of
+    four long, and has no space, no `?`, and no `=` in it but at its end."""
+    text = bytes(line).upper()
+    if kind == framing.ATTENTION:
+        return text == b"AT"
+    if kind != framing.COMMAND or not text.startswith(b"AT+"):
+        return False
+    return len(text) % 4 != 0 or b" " in text or b"?" in text or b"=" in text.rstrip(b"=")

@@ -1,0 +1,62 @@
+"""DIAG INFO: what the module knows of itself. Imported for one command."""
+
+from firmware.at.errors import PARAMETER, AtError
+
+_RESET_CAUSES = {1: b"power-on", 2: b"hard", 3: b"watchdog", 4: b"deep-sleep", 5: b"soft"}
+
+
+def _words(names):
+    return " ".join(names).encode()
+
+
+def _wifi(module):
+    if not module.wifi.linked():
+        return b"down"
+    return b"up %d dB %s" % (module.wifi.rssi(), module.wifi.address(0))
+
+
+def _cause(module):
+    return _RESET_CAUSES.get(module.board.reset_cause, b"unknown")
+
+
+def _roots(module):
+    return b"trial" if module.config.trial_roots() else b"proven"
+
+
+# In the order in which they are shown.
+_LINES = (
+    (b"mode", lambda m: m.mode.name()),
+    (b"reason", lambda m: m.mode.reason),
+    (b"version", lambda m: m.config.get(b"Version")),
+    (b"board", lambda m: m.board.name.encode()),
+    (b"uptime", lambda m: b"%d" % m.uptime),
+    (b"reset-cause", _cause),
+    (b"wifi", _wifi),
+    (b"connections", lambda m: b"%d" % m.session.connections),
+    (b"last-failure", lambda m: m.session.last_failure),
+    (b"replies", lambda m: b"%d" % m.writer.replies),
+    (b"noise", lambda m: b"%d" % m.engine.noise),
+    (b"overflows", lambda m: b"%d" % m.engine.overflows),
+    (b"events-dropped", lambda m: b"%d" % m.events.dropped),
+    (b"messages-received", lambda m: b"%d" % m.messages.received),
+    (b"messages-lost", lambda m: b"%d" % m.messages.lost),
+    (b"flash-writes", lambda m: b"%d" % m.store.writes),
+    (b"lost", lambda m: _words(m.store.lost)),
+    (b"identity-faults", lambda m: _words(m.identity.faults)),
+    (b"root-ca", _roots),
+    (b"defender", lambda m: m.defender.status if m.defender else b"off"),
+)
+
+
+def info(module, parameter):
+    """DIAG INFO [name]: all lines `name value`, or one value."""
+    if parameter:
+        wanted = parameter.lower()
+        for name, value in _LINES:
+            if name == wanted:
+                return value(module) or None
+        raise AtError(PARAMETER, b"no such name")
+    lines = []
+    for name, value in _LINES:
+        lines.append((name + b" " + value(module)).rstrip())
+    return b"\n".join(lines)
