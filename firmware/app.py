@@ -139,9 +139,13 @@ class Module:
     def _report(self):
         """Give Device Defender its turn; its code is loaded when the key first asks (8.1)."""
         if not self.defender and self.config.get(b"Defender") != b"0":
-            from firmware.cloud.defender import Defender
+            try:
+                from firmware.cloud.defender import Defender
 
-            self.defender = Defender(self)
+                self.defender = Defender(self)
+            except MemoryError:
+                # Tried again at the next turn; a module without reports is better than none.
+                log(WARNING, "defender: no memory to start with")
         if self.defender:
             self.defender.turn()
 

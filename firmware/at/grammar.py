@@ -11,7 +11,7 @@ function of its own, later and in steps: it may be 5 KB, and unknown commands ne
 
 from micropython import const
 
-from firmware.at.errors import ESCAPE, NOT_FOUND, PARSE, AtError
+from firmware.at.errors import ESCAPE, NOT_FOUND, PARAMETER, PARSE, AtError
 
 _SPACE = const(0x20)
 _QUERY = const(0x3F)
@@ -22,6 +22,9 @@ _LF = const(0x0A)
 _ESCAPED_LF = const(0x41)
 
 _PREFIX = const(3)  # the length of `AT+`
+
+# A key, a host's name, a few words.
+_BRIEF = const(300)
 
 # A suffix is never near this; larger ones are cut to it so that no number grows without bound.
 _SUFFIX_MAX = const(1000000)
@@ -87,6 +90,13 @@ class Command:
     def text(self):
         """The parameter as bytes of its own."""
         return bytes(self.data())
+
+    def brief(self, code=PARAMETER):
+        """`text` of a command whose parameter is short: error `code` for one that is not, before
+        memory is spent on it."""
+        if self.end - self.start > _BRIEF:
+            raise AtError(code)
+        return self.text()
 
 
 def unescape(buf, source, end, target, steps):

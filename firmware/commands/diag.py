@@ -24,7 +24,7 @@ _TABLE = {
 
 def diag(module, command):
     """DIAG command [parameter] (6.2.1)."""
-    word, _, parameter = command.text().strip().partition(b" ")
+    word, _, parameter = command.brief().strip().partition(b" ")
     row = _TABLE.get(word.upper())
     if row is None:
         raise AtError(PARAMETER, b"known: LOG HEAP INFO SCAN PING")
@@ -35,14 +35,11 @@ def set_log(module, parameter):
     """DIAG LOG [level]. Log lines go to the REPL's console, never to the host."""
     if not parameter:
         return b"%d %s" % (log.level, log.NAMES[log.level].encode())
-    word = parameter.upper().decode()
-    if word in log.NAMES:
-        log.level = log.NAMES.index(word)
-    elif len(word) == 1 and word.isdigit() and int(word) < len(log.NAMES):
-        log.level = int(word)
-    else:
-        raise AtError(PARAMETER, b"level, 0 to 4")
-    return None
+    for level, name in enumerate(log.NAMES):
+        if parameter.upper() == name.encode() or parameter == b"%d" % level:
+            log.level = level
+            return None
+    raise AtError(PARAMETER, b"level, 0 to 4")
 
 
 def heap(module, parameter):

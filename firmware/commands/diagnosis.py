@@ -10,6 +10,6 @@ def event_query(module, command):
 
 def stat_query(module, command):
     """STAT? Overflow: whether messages have been lost since it was last asked (4.1.7.6)."""
-    if command.text().lower() != b"overflow":
+    if command.brief(KEY_UNKNOWN).lower() != b"overflow":
         raise AtError(KEY_UNKNOWN)
     return b"1" if module.messages.take_overflow() else b"0"

@@ -26,7 +26,7 @@ _SLICE_MS = const(20000)
 
 def sleep(module, command):
     """SLEEP# [seconds]: answer, then sleep."""
-    duration = _duration(command.text())
+    duration = _duration(command.brief())
     if module.session.connected():
         raise AtError(ACTIVE)
     mode = command.suffix or _IDLE

@@ -350,7 +350,7 @@ def test_manufacture_puts_the_identity_into_the_filesystem(tmp_path, cloud):
         board = Manufactured(tmp_path / identity, cloud.state, identity)
         with board:
             files = set(board.value("os.listdir('/factory')"))
-            assert files == wanted | {"module.json", "roots.der", "ota_cert.der"}
+            assert files == wanted | {"module.json", "roots.der", "ota_cert.der", "sums"}
             info = board.value("__import__('json').load(open('/factory/module.json'))")
             assert info["endpoint"] == f"localhost:{cloud.mqtt}"
             assert info["ntp"] == f"localhost:{cloud.sntp}"

@@ -113,9 +113,11 @@ class Control:
             return board.console_tail(200)
         if name == "uart":
             return board.wire.path
+        if name == "cpu_hz":
+            return board.registers.get("cpu_hz")
         if name == "uid":
             return board.uid
-        known = "EVENT, state, counters, console, uart, uid"
+        known = "EVENT, state, counters, console, uart, cpu_hz, uid"
         raise ValueError(f"nothing is called {name!r}; known: {known}")
 
     def _pin(self, name, level):

@@ -7,10 +7,9 @@ import os
 import secrets
 from pathlib import Path
 
-import littlefs
-
 from tools import factory
 from tools.sim import espimage, flash, romfs
+from tools.sim.filesystem import Filesystem
 
 BOARD = "ESP32-DevKitC"
 # The data of the image in ota_0 of a new board: no application of its own, run the source tree.
@@ -79,30 +78,6 @@ def _factory_files(cloud, identity, uid):
         raise MakeError(f"{error.filename}: {error.strerror}") from None
 
 
-def _filesystem(image=None):
-    place = flash.find("vfs")
-    fs = littlefs.LittleFS(
-        block_size=flash.SECTOR,
-        block_count=place.size // flash.SECTOR,
-        disk_version=0x00020000,
-        name_max=255,
-        mount=False,
-    )
-    if image is None:
-        fs.format()
-    else:
-        fs.context.buffer[:] = image
-    fs.mount()
-    return fs
-
-
-def _put(fs, files):
-    for path, data in files.items():
-        fs.makedirs(os.path.dirname(path), exist_ok=True)
-        with fs.open(path, "wb") as file:
-            file.write(data)
-
-
 def write_source_mark(chip, row):
     """Put the image that stands for the source tree into ota_0 of `chip`."""
     address = espimage.DROM[row["chip"]]
@@ -127,9 +102,10 @@ def make(state, cloud, identity, blank=False):
     try:
         write_source_mark(chip, row)
         if not blank:
-            fs = _filesystem()
-            _put(fs, files)
-            chip.write("vfs", fs.context.buffer)
+            filesystem = Filesystem(chip, blank=True)
+            for name, data in files.items():
+                filesystem.write(name, data)
+            filesystem.save()
     finally:
         chip.close()
     made = {"uid": uid, "board": BOARD, "identity": identity, "blank": blank, "stock": None}
@@ -151,10 +127,11 @@ def install_stock(state, chip, source):
     made = json.loads((state / "board.json").read_text())
     if made["stock"] == digest.hexdigest():
         return
-    fs = _filesystem(chip.read("vfs"))
-    if "app" in fs.listdir("/"):
-        fs.remove("/app", recursive=True)
-    _put(fs, {("/" if "/" not in n else "/app/a/") + n: data for n, data in contents.items()})
-    chip.write("vfs", fs.context.buffer)
+    filesystem = Filesystem(chip)
+    if "app" in filesystem.names("/"):
+        filesystem.remove("/app")
+    for name, data in contents.items():
+        filesystem.write(("/app/a/" if "/" in name else "/") + name, data)
+    filesystem.save()
     made["stock"] = digest.hexdigest()
     (state / "board.json").write_text(json.dumps(made))

@@ -18,6 +18,7 @@ _RESET = (
     "wdt_feeds",
     "uart_received",
     "uart_drained",
+    "cpu_hz",
 )
 
 

@@ -1,6 +1,6 @@
 """Stands for MicroPython's `machine` module as far as the module's firmware needs it."""
 
-from sim_host import builtin_time as _time, config as _config
+from sim_host import builtin_time as _time, config as _config, registers as _registers
 from sim_pin import Pin  # noqa: F401
 from sim_power import WDT, deepsleep, lightsleep, reset, soft_reset, wake_reason  # noqa: F401
 from sim_rtc import RTC  # noqa: F401
@@ -22,7 +22,7 @@ TIMER_WAKE = 4
 TOUCHPAD_WAKE = 5
 ULP_WAKE = 6
 
-_frequency = [160000000]
+_registers.put("cpu_hz", 160000000)
 _FREQUENCIES = (20000000, 40000000, 80000000, 160000000, 240000000)
 
 
@@ -38,10 +38,10 @@ def unique_id():
 
 def freq(*hz):
     if not hz:
-        return _frequency[0]
+        return _registers.get("cpu_hz")
     if hz[0] not in _FREQUENCIES:
         raise ValueError("frequency must be 20MHz, 40MHz, 80Mhz, 160MHz or 240MHz")
-    _frequency[0] = hz[0]
+    _registers.put("cpu_hz", hz[0])
     return None
 
 

@@ -18,6 +18,7 @@ FIELDS = {
     "flash_programs": (24, "I"),
     "flash_erases": (28, "I"),
     "standin_heap": (32, "I"),
+    "cpu_hz": (60, "I"),
     # Counts down in the VM at each flash operation; 0 is off. Set by the supervisor.
     "flash_fail_after": (36, "I"),
     # Written by the supervisor.
