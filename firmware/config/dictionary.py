@@ -193,13 +193,17 @@ class Dictionary:
         value = self._cache.get(name)
         if value is not None:
             return value
-        flags = self._rows[name.lower()][1]
+        _, flags, check = self._rows[name.lower()]
         if flags & _KEPT:
             if flags & _CERTIFICATE:
                 # Large, and seldom asked for: not remembered.
                 value = self._kept_certificates(name.decode())
                 return self._initial_value(name) if value is None else value
             value = self._store.read(name.decode())
+            if value is not None and not check(value):
+                # Written by a version that thought otherwise, or not by us at all.
+                self._store.damaged(name.decode(), "value out of range")
+                value = None
             if value is not None:
                 self._cache[name] = value
                 return value

@@ -46,7 +46,7 @@ class Store:
                 return
         try:
             if not os.stat(folder)[0] & 0x4000:
-                raise OSError(_EEXIST)
+                raise OSError(_EEXIST, folder)
             self._finish_clearing()
         except OSError as error:
             self._faulty(error)

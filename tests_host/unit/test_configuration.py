@@ -1,5 +1,7 @@
 """The dictionary and its store: chapter 5, D10, D11."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,6 +155,108 @@ def test_a_file_cut_short_and_an_empty_one_are_lost(tmp_path):
     for size in range(len(content)):
         (tmp_path / "k").write_bytes(content[:size])
         assert store.read("k") is None
+
+
+def test_a_value_that_the_key_cannot_have_is_lost(config):
+    config._store.write("EndPoint", b"not a host")
+    config._store.write("SSID", b"fine")
+    assert config.get(b"EndPoint") == b"localhost"
+    assert config.get(b"SSID") == b"fine"
+    assert config._store.lost == ["EndPoint"]
+
+
+def test_a_factory_reset_forgets_what_table_2_says(config, tmp_path):
+    values = {
+        b"EndPoint": b"other.example",
+        b"TopicRoot": b"root",
+        b"Defender": b"60",
+        b"SSID": b"lab",
+        b"Passphrase": b"12345678",
+        b"NTPServer": b"ntp.example",
+    }
+    for key, value in values.items():
+        config.assign(key, value)
+    for key in (b"OTAcertificate", b"HOTAcertificate", b"RootCA"):
+        config.keep_certificates(key, [b"0\x03\x02\x01\x05"])
+    config.trial_worked()
+    config._store.write("time", b"1")
+    config.clear()
+    for again in (config, make(tmp_path)):
+        for key, value in values.items():
+            assert again.get(key) != value
+        assert again.get(b"OTAcertificate") == [b"0\x03\x02\x01\x05"]
+        assert again.get(b"RootCA") == [b"0\x03\x02\x01\x05"]
+        assert not again.get(b"HOTAcertificate")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["OTAcertificate", "RootCA", "time"]
+
+
+@pytest.mark.parametrize("step", range(1, 12))
+def test_clearing_is_all_or_nothing(tmp_path, monkeypatch, step):
+    """The power goes at any call of the filesystem; the next start finishes or knows nothing."""
+    names = ["a", "b", "c"]
+    store = Store(str(tmp_path))
+    for name in (*names, "kept"):
+        store.write(name, name.encode())
+    calls = []
+
+    class Cut(BaseException):
+        pass
+
+    def limited(real):
+        def call(*args):
+            calls.append(args)
+            if len(calls) >= step:
+                raise Cut
+            return real(*args)
+
+        return call
+
+    for name in ("rename", "remove"):
+        monkeypatch.setattr(os, name, limited(getattr(os, name)))
+    try:
+        store.clear(names)
+    except Cut:
+        pass
+    else:
+        assert step > 5
+    monkeypatch.undo()
+    again = Store(str(tmp_path))
+    left = [name for name in names if again.read(name) is not None]
+    assert left in ([], names)
+    assert (left == names) == (step == 1)
+    assert again.read("kept") == b"kept"
+    assert not (tmp_path / "clearing").exists()
+
+
+def test_a_store_without_a_folder_says_so(tmp_path):
+    (tmp_path / "config").write_bytes(b"a file where the folder should be")
+    store = Store(str(tmp_path / "config"))
+    assert store.fault == 17
+    assert store.read("x") is None
+    with pytest.raises(OSError):
+        store.write("x", b"")
+    assert Store(str(tmp_path / "no" / "folder")).fault == 2
+
+
+def test_new_roots_are_on_trial_until_they_have_worked(config, tmp_path):
+    old, new = b"0\x03\x02\x01\x05", b"0\x03\x02\x01\x06"
+    config.provide(b"RootCA", lambda: [old])
+    assert config.trial_roots() == []
+    config.keep_certificates(b"RootCA", [new, new])
+    assert config.trial_roots() == [new, new]
+    assert config.get(b"RootCA") == [old]
+    # The host reads what it has written.
+    assert config.query(b"RootCA") == ([new, new], True)
+    config.trial_worked()
+    assert (config.trial_roots(), config.get(b"RootCA")) == ([], [new, new])
+    assert make(tmp_path).get(b"RootCA") == [new, new]
+
+
+def test_damaged_certificates_are_lost(config):
+    config.provide(b"OTAcertificate", lambda: [b"factory"])
+    config._store.write("OTAcertificate", b"no DER")
+    assert config.get(b"OTAcertificate") == [b"factory"]
+    assert config._store.lost == ["OTAcertificate"]
 
 
 @pytest.mark.parametrize(
