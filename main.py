@@ -10,7 +10,10 @@ try:
     if not MAINTENANCE:  # noqa: F821 # pyright: ignore[reportUndefinedVariable]
         from firmware import app
 
-        app.main()
+        module = app.make()
+        # Nothing of it is needed again.
+        del app
+        module.main()
 except Exception as error:  # noqa: BLE001
     sys.print_exception(error)
     # Slow enough to be interrupted with Ctrl-C when this happens at every start.

@@ -1,5 +1,6 @@
 """The topic list and the queue of received messages (guide 4.1, decisions D26 to D31)."""
 
+import sys
 from collections import deque
 
 from micropython import const
@@ -12,8 +13,9 @@ QUEUE_BYTES = const(8192)
 QUEUE_MESSAGES = const(128)
 MESSAGE_BYTES = const(5000)
 
-# Messages leave this much of the heap to everything else, even if the queue then holds less.
-RESERVE = const(4096)
+# Messages leave this much of the heap to everything else, even if the queue then holds less: the
+# largest feature that is imported when it is needed. 1,536 words, of 4 bytes on a board.
+RESERVE = 1536 * (8 if sys.maxsize >> 31 else 4)
 
 # What AWS IoT Core lets pass: bytes of a topic and slashes in it.
 _TOPIC_BYTES = const(256)

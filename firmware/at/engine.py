@@ -139,6 +139,11 @@ class Engine:
             result = await self._execute()
         except AtError as error:
             await self._writer.error(error.code, error.detail)
+        except MemoryError:
+            # Nothing of the reply has been sent yet: that begins below.
+            log(ERROR, "command", self._command.word, "has no memory")
+            gc.collect()
+            await self._writer.error(PARAMETER, b"no memory")
         else:
             await self._writer.ok(result)
 

@@ -12,7 +12,12 @@ def _words(names):
 def _wifi(module):
     if not module.wifi.linked():
         return b"down"
-    return b"up %d dB %s" % (module.wifi.rssi(), module.wifi.address(0))
+    return b"up %d dB %s" % (module.wifi.rssi(), module.wifi.address())
+
+
+def _lost(module):
+    module.store.verify()
+    return _words(module.store.lost)
 
 
 def _cause(module):
@@ -41,7 +46,7 @@ _LINES = (
     (b"messages-received", lambda m: b"%d" % m.messages.received),
     (b"messages-lost", lambda m: b"%d" % m.messages.lost),
     (b"flash-writes", lambda m: b"%d" % m.store.writes),
-    (b"lost", lambda m: _words(m.store.lost)),
+    (b"lost", _lost),
     (b"identity-faults", lambda m: _words(m.identity.faults)),
     (b"root-ca", _roots),
     (b"defender", lambda m: m.defender.status if m.defender else b"off"),

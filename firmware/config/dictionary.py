@@ -115,7 +115,8 @@ class Dictionary:
             raise AtError(KEY_READONLY)
         if not check(value):
             raise AtError(PARAMETER)
-        if flags & _KEPT and self.get(name) != value:
+        # The initial value counts as another one: a later version may have another.
+        if flags & _KEPT and self._store.read(name.decode()) != value:
             self._keep(name.decode(), value)
         self._cache[name] = value
 

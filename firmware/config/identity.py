@@ -28,6 +28,16 @@ def _read(name):
         return b""
 
 
+def _texts(info):
+    """`info` if it is a dictionary of texts. Raises ValueError."""
+    if not isinstance(info, dict):
+        raise ValueError("no description")
+    for value in info.values():
+        if not isinstance(value, str):
+            raise ValueError("not a text")
+    return info
+
+
 class Identity:
     """The factory data. uid: the chip's own number, as bytes.
 
@@ -40,15 +50,16 @@ class Identity:
         self._check_sums()
         info = self._sound("module.json")
         try:
-            info = json.loads(info) if info else {}
+            info = _texts(json.loads(info)) if info else {}
         except ValueError as error:
             self._fault("module.json", error)
             info = {}
-        self.board = info.get("board", "ESP32-DevKitC")
+        # None: what suits the chip.
+        self.board = info.get("board")
         self.endpoint = info.get("endpoint", "").encode()
         self.ntp = info.get("ntp", "pool.ntp.org").encode()
         self.thing = info.get("thing", "").encode() or self.uid
-        self.about = info.get("about", "Open ExpressLink - " + self.board).encode()
+        self.about = info.get("about", "").encode()
         # Whether there is a certificate of our own, to be read when it is needed.
         self.certified = bool(self.certificate())
 

@@ -4,7 +4,9 @@ One file a value. A new value is written to a temporary file, closed, and rename
 one: LittleFS commits at close and at rename, so a cut leaves the old or the new value, never a
 mixture. Each file carries a checksum, so that a damaged one is noticed and not believed.
 
-    file = magic (2 bytes) | CRC-32 of the value (4 bytes, little endian) | value
+    file = magic (2 bytes) | CRC-32 of name and value (4 bytes, little endian) | value
+
+The name counts up to its first dot, so that a value on trial can be renamed.
 """
 
 import binascii
@@ -15,7 +17,7 @@ from micropython import const
 
 from firmware.log import ERROR, log
 
-_MAGIC = b"\xe1\x01"
+_MAGIC = b"\xe1\x02"
 _HEADER = const(6)
 
 # Names of values that are to go: while it exists, the work is not done.
@@ -23,6 +25,11 @@ _CLEARING = "clearing"
 
 _ENOENT = const(2)
 _EEXIST = const(17)
+
+
+def _checksum(name, value):
+    """Over the name too: a file in another one's place is damage, and could give a secret away."""
+    return binascii.crc32(value, binascii.crc32(name.split(".")[0].encode()))
 
 
 class Store:
@@ -71,10 +78,22 @@ class Store:
         if data[:2] != _MAGIC or len(data) < _HEADER:
             self.damaged(name, "not a value file")
             return None
-        if struct.unpack_from("<I", data, 2)[0] != binascii.crc32(value):
+        if struct.unpack_from("<I", data, 2)[0] != _checksum(name, value):
             self.damaged(name, "checksum")
             return None
         return value
+
+    def verify(self):
+        """Read all there is, so that `lost` names whatever is damaged."""
+        try:
+            names = os.listdir(self._folder)
+        except OSError as error:
+            self._faulty(error)
+            return
+        for name in names:
+            # What a cut has left unfinished was never a value.
+            if not name.endswith(".new"):
+                self.read(name)
 
     def damaged(self, name, why):
         """Note that the value `name` cannot be used, because of `why` (text)."""
@@ -87,7 +106,7 @@ class Store:
         path = self._path(name)
         part = path + ".new"
         with open(part, "wb") as file:
-            file.write(_MAGIC + struct.pack("<I", binascii.crc32(value)))
+            file.write(_MAGIC + struct.pack("<I", _checksum(name, value)))
             file.write(value)
         os.rename(part, path)
         self.writes += 1

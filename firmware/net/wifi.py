@@ -158,11 +158,22 @@ class Wifi:
             if not was_active:
                 self._wlan.active(False)
 
-    def address(self, field):
-        """One of (address, mask, gateway, DNS) by index, as bytes; 0.0.0.0 without a link."""
+    def _field(self, field):
         if not self.linked():
             return b"0.0.0.0"
         return self._wlan.ifconfig()[field].encode()
+
+    def address(self):
+        """The IPv4 address as bytes, 0.0.0.0 without a link."""
+        return self._field(0)
+
+    def gateway(self):
+        """The router's address as bytes, 0.0.0.0 without a link."""
+        return self._field(2)
+
+    def name_server(self):
+        """The DNS server's address as bytes, 0.0.0.0 without a link."""
+        return self._field(3)
 
     def address6(self):
         """The IPv6 address as bytes, `::` when there is none."""

@@ -70,8 +70,8 @@ async def test_join():
         ("config", {"reconnects": -1}),
     ]
     assert wifi.linked()
-    assert wifi.address(0) == b"10.0.0.2"
-    assert wifi.address(3) == b"10.0.0.3"
+    assert wifi.address() == b"10.0.0.2"
+    assert wifi.name_server() == b"10.0.0.3"
     assert wifi.address6() == b"2001:db8::1"
     wlan.ipv6 = None
     assert wifi.address6() == b"::"
@@ -80,7 +80,7 @@ async def test_join():
     assert len(wlan.calls) == 4
     wifi.leave()
     assert wlan.calls[-2:] == [("disconnect",), ("active", False)]
-    assert wifi.address(0) == b"0.0.0.0"
+    assert wifi.address() == b"0.0.0.0"
     assert wifi.address6() == b"::"
 
 

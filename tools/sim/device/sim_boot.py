@@ -22,23 +22,23 @@ def _registers(disk):
     return sim_registers.Filed(disk, "/registers.bin")
 
 
-def _install_standins(disk, boot):
+def _install_standins(disk, boot, standins):
     path = list(sys.path)
     sys.path[:] = ["/sim", ".frozen"]
     import sim_host
 
-    sim_host.setup(disk, _registers(disk), boot)
+    sim_host.setup(disk, _registers(disk), boot, standins)
     import time  # noqa: F401
     import os  # noqa: F401
     import machine  # noqa: F401
     import network  # noqa: F401
     import socket  # noqa: F401
-    import esp32
+    import sim_flash  # noqa: F401
     import sim_tls
 
-    # These two builtins cannot be replaced by a file.
+    # This builtin cannot be replaced by a file.
     sys.modules["tls"] = sim_tls
-    sys.modules["esp32"] = esp32
+    sys.modules["esp32"] = sim_host.Later("esp32")
     vfs.umount("/sim")
     sys.path[:] = path
     return sim_host
@@ -46,9 +46,11 @@ def _install_standins(disk, boot):
 
 def _mount_flash():
     # As ESP32's _boot and inisetup do: only a blank flash is formatted.
-    import esp32
+    import sim_flash
+    import sim_host
 
-    part = esp32.Partition("vfs")
+    place = next(row for row in sim_host.config["partitions"] if row[0] == "vfs")
+    part = sim_flash.Area(place[3], place[4])
     try:
         vfs.mount(part, "/")
         return True
@@ -88,12 +90,12 @@ def _run(name):
     return True
 
 
-def run(disk, rom):
-    """Start the board whose state folder is `disk`. rom: `start.rom`."""
+def run(disk, rom, standins):
+    """Start the board in the state folder `disk`. rom: `start.rom`. standins: their filesystem."""
     file = disk.open("/boot.json", "r")
     boot = json.load(file)
     file.close()
-    host = _install_standins(disk, boot)
+    host = _install_standins(disk, boot, standins)
     gc.collect()
     host.registers.put("standin_heap", gc.mem_alloc())
     _keep.append(bytearray(boot["ballast"]))

@@ -72,3 +72,46 @@ def erase(address):
         _power_lost()
     if registers.get("slow"):
         builtin_time.sleep_ms(_ERASE_MS)
+
+
+class Area:
+    """A part of the flash as a block device; addresses and sizes in bytes."""
+
+    def __init__(self, address, size, block=SECTOR):
+        self._address = address
+        self._size = size
+        self._block = block
+
+    def _place(self, block, offset, size):
+        at = block * self._block + offset
+        if at < 0 or at + size > self._size:
+            raise OSError(-260, "ESP_ERR_INVALID_SIZE")
+        return self._address + at
+
+    def readblocks(self, block_num, buf, offset=0):
+        read(self._place(block_num, offset, len(buf)), buf)
+
+    def writeblocks(self, _block_num, _buf, _offset=None):
+        address = self._place(_block_num, _offset or 0, len(_buf))
+        if _offset is None:
+            # Without an _offset the whole sectors are erased first, whatever they held.
+            if address % SECTOR or len(_buf) % SECTOR:
+                raise OSError(-260, "ESP_ERR_INVALID_SIZE")
+            for at in range(address, address + len(_buf), SECTOR):
+                erase(at)
+        program(address, _buf)
+
+    def ioctl(self, op, arg=0):
+        if op in (1, 2, 3):
+            return 0
+        if op == 4:
+            return self._size // self._block
+        if op == 5:
+            return self._block
+        if op == 6:
+            address = self._place(arg, 0, self._block)
+            if address % SECTOR:
+                raise OSError(-260, "ESP_ERR_INVALID_SIZE")
+            erase(address)
+            return 0
+        return None

@@ -6,6 +6,8 @@
 import json
 import sys
 
+import vfs
+
 _path = sys.path
 sys.path = ()
 try:
@@ -18,14 +20,46 @@ config = None  # dict from boot.json
 disk = None  # the state folder, as an unmounted filesystem object
 registers = None
 _bus = None
+_standins = None
 
 
-def setup(state_disk, state_registers, boot):
-    global config, disk, registers, _bus
+def setup(state_disk, state_registers, boot, standins):
+    global config, disk, registers, _bus, _standins
     config = boot
     disk = state_disk
     registers = state_registers
+    _standins = standins
     _bus = open(boot["bus"], "wb")  # noqa: SIM115
+
+
+def load(name):
+    """Import the stand-in `name` now: what is seldom used must not lie in the firmware's heap,
+    where a board has C code in flash."""
+    path = list(sys.path)
+    vfs.mount(_standins, "/sim", readonly=True)
+    sys.path[:] = ["/sim", ".frozen"]
+    try:
+        return __import__(name)
+    finally:
+        sys.path[:] = path
+        vfs.umount("/sim")
+
+
+class Later:
+    """Stands for the module `name` until something of it is wanted."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, attribute):
+        module = sys.modules[self._name]
+        if module is self:
+            del sys.modules[self._name]
+            try:
+                module = load(self._name)
+            finally:
+                sys.modules.setdefault(self._name, self)
+        return getattr(module, attribute)
 
 
 def send(message):

@@ -11,10 +11,10 @@ import sys as _sys
 
 import select as _select
 import sim_wifi as _wifi
-from sim_echo import Echo as _Echo
 from sim_host import (
     builtin_time as _time,
     config as _config,
+    load as _load,
     registers as _registers,
     send as _send,
 )
@@ -106,7 +106,9 @@ class socket(_io.IOBase):
     def __init__(self, _af=AF_INET, _type=SOCK_STREAM, _proto=0, *, _real=None):
         self._family = _af
         self._raw = _type == SOCK_RAW
-        self._real = _real or (_Echo(_proto) if self._raw else _socket.socket(_af, _type))
+        self._real = _real or (
+            _load("sim_echo").Echo(_proto) if self._raw else _socket.socket(_af, _type)
+        )
         self._timeout = None
         self._poller = None
 

@@ -44,4 +44,4 @@ sys.path[:] = ["/sim", ".frozen"]
 import sim_boot
 
 sys.path[:] = _path
-sim_boot.run(_disk, rom)
+sim_boot.run(_disk, rom, _standins_fs)
