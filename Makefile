@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= build/state
 
-.PHONY: setup sim test lint format bench flash clean
+.PHONY: setup sim test lint format conformance fuzz cuts bench flash clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,17 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Every clause of the guide with its tests: build/conformance.md.
+conformance: setup
+	$(BIN)/python -m tests_host.conformance
+
+# The long forms of what `test` takes a sample of: 200,000 hostile lines, every power cut.
+fuzz: setup
+	$(BIN)/python -m tests_host.fuzz lines 200000
+
+cuts: setup
+	$(BIN)/python -m tests_host.fuzz cuts --all
 
 bench: setup
 	$(BIN)/python -m tests_host.bench

@@ -14,7 +14,7 @@ import firmware
 from firmware import buffers, module, version
 from firmware.at.engine import Engine
 from firmware.at.reply import Writer
-from firmware.board import BAUD, TXBUF, Board
+from firmware.board import BAUD, BOARDS, TXBUF, Board
 from firmware.cloud.backoff import Backoff
 from firmware.cloud.session import Session
 from firmware.commands.table import COMMANDS, OCCASIONAL
@@ -41,12 +41,14 @@ def make():
 
     identity = Identity(machine.unique_id())
     board = Board(identity.board)
+    # The other boards are no longer of interest.
+    BOARDS.clear()
     made = module.Module(V05, identity, board)
     _connect(made, machine.RTC())
     _provide(made)
     # Python finds a module by this entry and by its package's attribute.
     del sys.modules["firmware.app"]
-    del firmware.app
+    delattr(firmware, "app")
     return made
 
 

@@ -2,6 +2,8 @@
 
 `app.make` makes the parts and puts them here.
 """
+# The parts are None until app.py has put them in.
+# pyright: reportAttributeAccessIssue=false
 
 import asyncio
 import gc
@@ -49,6 +51,7 @@ class Module:
         self.watchdog = None
         self.nap = None  # the task that ends a sleep of mode 0
         self.uptime = 0  # seconds
+        self._report_after = 0
 
     def topic_root(self):
         """The key TopicRoot."""
@@ -75,13 +78,18 @@ class Module:
 
     def _report(self):
         """Give Device Defender its turn; its code is loaded when the key first asks (8.1)."""
-        if not self.defender and self.config.get(b"Defender") != b"0":
+        if (
+            not self.defender
+            and self.config.get(b"Defender") != b"0"
+            and self.uptime >= self._report_after
+        ):
             try:
                 from firmware.cloud.defender import Defender
 
                 self.defender = Defender(self)
             except MemoryError:
-                # Tried again at the next turn; a module without reports is better than none.
+                # A module without reports is better than none; tried again once a minute.
+                self._report_after = self.uptime + 60
                 log(WARNING, "defender: no memory to start with")
         if self.defender:
             self.defender.turn()

@@ -24,32 +24,31 @@ class V05:
     connected = b"1 CONNECTED"
     disconnected = b"0 DISCONNECTED"
 
-    # Table 1.
+    # Table 1, the text of code n behind the n-th bar. One object, not two dozen.
     errors = (
-        b"",
-        b"OVERFLOW",
-        b"PARSE ERROR",
-        b"COMMAND NOT FOUND",
-        b"PARAMETER ERROR",
-        b"INVALID ESCAPE",
-        b"NO CONNECTION",
-        b"TOPIC OUT OF RANGE",
-        b"TOPIC UNDEFINED",
-        b"INVALID KEY LENGTH",
-        b"INVALID KEY NAME",
-        b"UNKNOWN KEY",
-        b"KEY READONLY",
-        b"KEY WRITEONLY",
-        b"UNABLE TO CONNECT",
-        b"TIME NOT AVAILABLE",
-        b"LOCATION NOT AVAILABLE",
-        b"MODE NOT AVAILABLE",
-        b"ACTIVE CONNECTION",
-        b"HOST IMAGE NOT AVAILABLE",
-        b"INVALID ADDRESS",
-        b"INVALID OTA UPDATE",
-        b"INVALID QUERY",
-        b"INVALID SIGNATURE",
+        b"|OVERFLOW"
+        b"|PARSE ERROR"
+        b"|COMMAND NOT FOUND"
+        b"|PARAMETER ERROR"
+        b"|INVALID ESCAPE"
+        b"|NO CONNECTION"
+        b"|TOPIC OUT OF RANGE"
+        b"|TOPIC UNDEFINED"
+        b"|INVALID KEY LENGTH"
+        b"|INVALID KEY NAME"
+        b"|UNKNOWN KEY"
+        b"|KEY READONLY"
+        b"|KEY WRITEONLY"
+        b"|UNABLE TO CONNECT"
+        b"|TIME NOT AVAILABLE"
+        b"|LOCATION NOT AVAILABLE"
+        b"|MODE NOT AVAILABLE"
+        b"|ACTIVE CONNECTION"
+        b"|HOST IMAGE NOT AVAILABLE"
+        b"|INVALID ADDRESS"
+        b"|INVALID OTA UPDATE"
+        b"|INVALID QUERY"
+        b"|INVALID SIGNATURE"
     )
 
     # Table 4.

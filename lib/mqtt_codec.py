@@ -13,11 +13,6 @@ PROTOCOL = const(-5)
 
 _PROTOCOL_LEVEL = b"\x00\x04MQTT\x04"
 _CLEAN_SESSION = const(0x02)
-_WILL = const(0x04)
-_WILL_QOS_SHIFT = const(3)
-_WILL_RETAIN = const(0x20)
-_PASSWORD = const(0x40)
-_USER = const(0x80)
 _QOS_MASK = const(0x06)
 _QOS1 = const(0x02)
 
@@ -94,7 +89,8 @@ def put_publish(buf, first, topic, packet_id, size):
     return at
 
 
-def _string(value):
+def string(value):
+    """A string as packets have it (section 1.5.3): its length, then bytes or UTF-8."""
     if isinstance(value, str):
         value = value.encode()
     if len(value) > 65535:
@@ -108,27 +104,16 @@ def _packet(first, body):
     return bytes(header[: put_length(header, 1, len(body))]) + body
 
 
-def connect_packet(client_id, clean_session, keepalive, user=None, password=None, will=None):
-    """A CONNECT packet (section 3.1). `keepalive` in seconds, 0 to 65535; `will` is None or a
-    tuple (topic, message, retain, qos)."""
-    flags = _CLEAN_SESSION if clean_session else 0
-    payload = _string(client_id)
-    if will:
-        flags |= _WILL | will[3] << _WILL_QOS_SHIFT | (_WILL_RETAIN if will[2] else 0)
-        payload += _string(will[0]) + _string(will[1])
-    if user is not None:
-        flags |= _USER
-        payload += _string(user)
-        if password is not None:
-            flags |= _PASSWORD
-            payload += _string(password)
+def connect_packet(client_id, keepalive, flags=_CLEAN_SESSION, more=b""):
+    """A CONNECT packet (section 3.1). `keepalive` in seconds, 0 to 65535; `flags` and what follows
+    the client id (`more`) from `mqtt_options` when it is not just a clean session."""
     head = _PROTOCOL_LEVEL + bytes((flags, keepalive >> 8, keepalive & 255))
-    return _packet(0x10, head + payload)
+    return _packet(0x10, head + string(client_id) + more)
 
 
 def subscribe_packet(packet_id, topic, qos=None):
     """A SUBSCRIBE packet (section 3.8) for one topic filter; UNSUBSCRIBE (3.10) without `qos`."""
-    body = packet_id.to_bytes(2, "big") + _string(topic)
+    body = packet_id.to_bytes(2, "big") + string(topic)
     return _packet(0xA2, body) if qos is None else _packet(0x82, body + bytes((qos,)))
 
 

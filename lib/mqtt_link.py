@@ -33,8 +33,9 @@ _GRACE = const(15000)  # ms that the server has to answer a PINGREQ, if keep-ali
 class Link(asyncio.Event):
     """The event is set when anything changes that a task may wait for."""
 
-    def __init__(self, on_end=None):
-        """`on_end(reason)` is called once, when a link that was UP has ended."""
+    def __init__(self, on_end=None, bytes_out=0):
+        """`on_end(reason)` is called once, when a link that was UP has ended. `bytes_out`: where
+        the count of bytes written starts."""
         super().__init__()
         self.stage = CLOSED
         # The stage in which the link ended, and the exception that says why.
@@ -44,8 +45,9 @@ class Link(asyncio.Event):
         # Tasks that end with the link; the writer is there while a packet is half written.
         self.tasks = []
         self.writer = None
-        # Set when bytes were written or read; the keep-alive clears them.
-        self.sent = self.heard = False
+        # Set when bytes were read; the keep-alive clears it.
+        self.heard = False
+        self.bytes_out = bytes_out
         # Small packets, and whole packets, that follow the one that is being written.
         self.control = bytearray()
         self.queue = []
@@ -138,11 +140,11 @@ class Link(asyncio.Event):
             while True:
                 buf = self._buf
                 if buf:
-                    n = self.sock.write(buf)
+                    n = self.sock.write(buf) or 0
+                    self.bytes_out += n
                     if n != len(buf):
-                        self._buf = buf[n or 0 :]
+                        self._buf = buf[n:]
                         return False
-                    self.sent = True
                 if self._tail:
                     self._buf = self._tail
                     self._tail = None
@@ -199,6 +201,7 @@ class Link(asyncio.Event):
         half = keepalive * 500
         sent = heard = asked = ticks_ms()
         asking = False
+        count = self.bytes_out
         try:
             while True:
                 await asyncio.sleep_ms(_TICK)
@@ -208,8 +211,8 @@ class Link(asyncio.Event):
                 for due, what, ready in self._waits:
                     if ticks_diff(now, due) >= 0 and not ready():
                         raise MQTTException(TIMEOUT, what)
-                if self.sent:
-                    self.sent = False
+                if self.bytes_out != count:
+                    count = self.bytes_out
                     sent = now
                 if self.heard:
                     self.heard = asking = False

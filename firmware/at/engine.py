@@ -42,7 +42,7 @@ class Engine:
     uart: where commands come from. line: the buffer they are collected in (`framing.Framer`).
     writer: a `reply.Writer` on the UART. table, package: the commands and the package that their
     modules are in. occasional: names of the modules that are borrowed, and of those that only
-    they use. context: handed to every command.
+    they use, in one text with a space around each. context: handed to every command.
     """
 
     def __init__(self, uart, line, writer, profile, table, package, occasional, context):
@@ -52,8 +52,9 @@ class Engine:
         self._table = table
         self._package = package
         self._occasional = occasional
-        self._borrowed = False
         self._context = context
+        # Occasional modules may have been imported: to be dropped after the running command.
+        self.borrowed = False
         self._functions = {}
         self._command = grammar.Command(profile.max_word)
         self.framer = framing.Framer(profile.max_line, line)
@@ -125,7 +126,7 @@ class Engine:
             sys.print_exception(error)
             gc.collect()
             writer.give_up()
-        if self._borrowed:
+        if self.borrowed:
             self._give_back()
         if self.after_reply:
             action = self.after_reply
@@ -142,7 +143,7 @@ class Engine:
         except MemoryError:
             # Nothing of the reply has been sent yet: that begins below.
             log(ERROR, "command", self._command.word, "has no memory")
-            gc.collect()
+            self._give_back()
             await self._writer.error(PARAMETER, b"no memory")
         else:
             await self._writer.ok(result)
@@ -176,21 +177,28 @@ class Engine:
         if function is None:
             path = self._package + "." + module
             function = self.borrow(path, name)
-            if path not in self._occasional:
+            if not self._is_occasional(path):
                 self._functions[word] = function
         return function
+
+    def serves(self, word):
+        """True when `word` (upper case, with its `?`) is a command."""
+        return word in self._table
 
     def borrow(self, path, name):
         """Import `name` from the module `path`; if that is an occasional one, for the running
         command only."""
-        if path in self._occasional:
-            self._borrowed = True
+        if self._is_occasional(path):
+            self.borrowed = True
         return getattr(__import__(path, None, None, (name,)), name)
+
+    def _is_occasional(self, path):
+        return " " + path + " " in self._occasional
 
     def _give_back(self):
         """Drop the occasional modules from memory."""
-        self._borrowed = False
-        for path in self._occasional:
+        self.borrowed = False
+        for path in self._occasional.split():
             if sys.modules.pop(path, None):
                 package, _, name = path.rpartition(".")
                 delattr(sys.modules[package], name)

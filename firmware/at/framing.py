@@ -74,6 +74,7 @@ class Framer:
         self._opens_with_at = False  # of a line whose beginning is no longer kept
         self._trimmed = False  # the beginning of the line is no longer kept
         self._overflow = False
+        self._announced = False
         self.start = 0
         self.end = 0
         self._end = 0  # where the line that `take` announced ends, without its line end
@@ -96,6 +97,7 @@ class Framer:
             self._make_room()
             return None
         self._scan = lf + 1
+        self._announced = True
         return self._judge(lf)
 
     def line(self):
@@ -108,7 +110,10 @@ class Framer:
         return self._view[self._line : self._fill]
 
     def release(self):
-        """The line that `take` announced has been dealt with."""
+        """The line that `take` announced has been dealt with; nothing happens without one."""
+        if not self._announced:
+            return
+        self._announced = False
         self._line = self._scan
         self._command = -1
         self._opens_with_at = self._trimmed = self._overflow = False

@@ -88,7 +88,7 @@ class Writer:
         """Answer failure `code` of Table 1, always with its text."""
         self._begin()
         self._add(b"ERR%d " % code)
-        self._add(self._profile.errors[code])
+        self._add(self._profile.errors.split(b"|")[code])
         if detail:
             self._add(b" ")
             await self.escaped(detail)

@@ -5,7 +5,8 @@ The text follows `ERR14 UNABLE TO CONNECT` or `ERR6 NO CONNECTION`.
 
 from micropython import const
 
-from lib import mqtt
+from lib import mqtt_codec as codec
+from lib import mqtt_link as link
 
 # Parts of what mbedTLS says of a certificate (ValueError).
 _CERTIFICATE = (
@@ -18,18 +19,18 @@ _CERTIFICATE = (
 
 # Where a silence was met.
 _SILENT = {
-    mqtt.RESOLVE: b"Invalid Endpoint, no answer to the name",
-    mqtt.TCP: b"endpoint does not answer",
-    mqtt.TLS: b"no answer to the TLS handshake",
-    mqtt.CONNACK: b"no answer to CONNECT",
+    link.RESOLVE: b"Invalid Endpoint, no answer to the name",
+    link.TCP: b"endpoint does not answer",
+    link.TLS: b"no answer to the TLS handshake",
+    link.CONNACK: b"no answer to CONNECT",
 }
 
 # Where the other side hung up, or the network gave up.
 _ENDED = {
-    mqtt.RESOLVE: b"Invalid Endpoint, name not found",
-    mqtt.TCP: b"endpoint not reachable",
-    mqtt.TLS: b"TLS handshake refused",
-    mqtt.CONNACK: b"closed by the endpoint before CONNACK, is the certificate registered",
+    link.RESOLVE: b"Invalid Endpoint, name not found",
+    link.TCP: b"endpoint not reachable",
+    link.TLS: b"TLS handshake refused",
+    link.CONNACK: b"closed by the endpoint before CONNACK, is the certificate registered",
 }
 
 # mbedTLS: the other side has sent a fatal alert.
@@ -47,22 +48,22 @@ _CONNACK = {
 
 
 def describe(error, stage):
-    """Words (bytes) for an exception of MQTTClient.
+    """Words (bytes) for an exception of the MQTT client.
 
-    stage: where connecting had got to (`MQTTClient.failed_stage`), or None when it was up."""
+    stage: where connecting had got to (`Client.failed_stage`), or None when it was up."""
     if isinstance(error, ValueError):
         text = str(error)
         for part, words in _CERTIFICATE:
             if part in text:
                 return words
         return b"server certificate refused"
-    if isinstance(error, mqtt.MQTTException):
+    if isinstance(error, codec.MQTTException):
         code = error.code
-        if code == mqtt.TIMEOUT:
+        if code == codec.TIMEOUT:
             return _SILENT.get(stage, b"no answer from the endpoint")
-        if code == mqtt.BY_SERVER:
+        if code == codec.BY_SERVER:
             return _ENDED.get(stage, b"closed by the endpoint")
-        if code == mqtt.KEEPALIVE:
+        if code == codec.KEEPALIVE:
             return b"no answer to keep-alive"
         if code > 0:
             return b"refused by the endpoint, code %d %s" % (
@@ -73,9 +74,9 @@ def describe(error, stage):
     words = _ENDED.get(stage, b"connection lost")
     if not isinstance(error, OSError):
         return words + b", " + type(error).__name__.encode()
-    if stage == mqtt.TLS and error.errno == _ALERT:
+    if stage == link.TLS and error.errno == _ALERT:
         return words + b", is the certificate registered"
     # Resolvers have numbers of their own, which say no more than the words.
-    if stage == mqtt.RESOLVE or not error.errno:
+    if stage == link.RESOLVE or not error.errno:
         return words
     return words + b", errno %d" % error.errno

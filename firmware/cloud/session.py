@@ -4,24 +4,19 @@
              |           |          |
              +-----------+----------+--> DOWN, with the cause
 
-One variable holds the state and one function changes it.
+One variable holds the state and one function changes it. How a connection is made is in
+opening.py.
 """
 
-import asyncio
-import gc
-import sys
 import time
 
 from micropython import const
 
 from firmware.cloud.backoff import STABLE_MS
-from firmware.config.checks import split_host
 from firmware.events import CONLOST
 from firmware.log import INFO, WARNING, log
-from firmware.net.clock import ClockError
-from firmware.net.wifi import WifiError
-from lib import mqtt
-from lib.mqtt import REFUSED, MQTTClient, MQTTException
+from lib.mqtt_client import Client
+from lib.mqtt_codec import REFUSED, MQTTException
 
 DOWN = const(0)
 JOINING = const(1)
@@ -43,17 +38,8 @@ _MOVES = (
     UP * 8 + DOWN,
 )
 
-_PORT = const(8883)
 _KEEPALIVE_S = const(60)
 _WINDOW = const(8)
-
-# What each step of a CONNECT may take. With the longest back-off (60 s) and SNTP (6 s) the sum
-# stays under the guide's 120 s.
-_JOIN_MS = const(22000)
-_OPEN_MS = const(25000)
-
-# Opening begins no later than this after the CONNECT: the resolver alone may take 19 s.
-_LATEST_MS = const(92000)
 
 # An answer of the cloud to a publish (D18), a subscribe, an unsubscribe.
 _ANSWER_MS = const(30000)
@@ -71,7 +57,7 @@ class Refused(Exception):
     """The cloud said no to a subscription."""
 
 
-def _describe(error, stage):
+def describe(error, stage):
     """`failure.describe`, imported when something has failed: words are bulky."""
     from firmware.cloud import failure
 
@@ -83,41 +69,43 @@ class Session:
 
     identity: who we are. config: `Dictionary`. wifi, clock: `firmware.net`. events, messages:
     queues. backoff: `Backoff`. make_context: function that returns a `tls.SSLContext`.
-    buffers: two bytearrays for MQTTClient.
+    buffers: two bytearrays, to receive into and to send from.
+
+    For others to read: `connections` counts those that the cloud has accepted, `messages_sent`
+    what the host has sent with success, `client.bytes_out` the bytes of all MQTT packets written
+    (TLS adds to them); `lost` is the exception that ended the last connection.
     """
 
     def __init__(
         self, identity, config, wifi, clock, events, messages, backoff, make_context, buffers
     ):
-        self._identity = identity
-        self._config = config
-        self._wifi = wifi
-        self._clock = clock
+        self.identity = identity
+        self.config = config
+        self.wifi = wifi
+        self.clock = clock
         self._events = events
         self._messages = messages
-        self._backoff = backoff
-        self._make_context = make_context
-        client = self._client = MQTTClient(
-            identity.thing,
-            None,
-            keepalive=_KEEPALIVE_S,
-            window=_WINDOW,
-            on_close=self._closed,
-            buffers=buffers,
-        )
-        client.set_callback(messages.arrived)
-        client.set_discard_callback(messages.discarded)
+        self.backoff = backoff
+        self.make_context = make_context
+        rx, tx = buffers
+        client = Client(identity.thing, _KEEPALIVE_S, rx, tx, _WINDOW, self._closed)
+        self.client = client
+        client.set_callback(self._arrived)
+        client.set_discard_callback(self._discarded)
+        self._routes = {}
         self._leaving = False
         self._accepted_at = 0
         self.state = DOWN
         self.last_failure = b""
         self.connections = 0
+        self.messages_sent = 0
+        self.lost = None
 
     def connected(self):
         """True while the cloud has us."""
         return self.state == UP
 
-    def _to(self, state):
+    def to(self, state):
         """The only place where the state changes."""
         if self.state * 8 + state not in _MOVES:
             raise RuntimeError("session: %s to %s" % (_NAMES[self.state], _NAMES[state]))
@@ -130,130 +118,111 @@ class Session:
         Waits the back-off out first. Never takes 120 s."""
         if self.state == UP:
             return
-        self._check()
-        started = time.ticks_ms()
-        await asyncio.sleep_ms(self._backoff.remaining())
-        self._to(JOINING)
+        why = self.prepare()
+        if why:
+            raise ConnectError(why)
+        # Needed for a moment only.
+        from firmware.cloud import opening
+
         try:
-            get = self._config.get
-            await self._wifi.join(get(b"SSID"), get(b"Passphrase"), _JOIN_MS)
-            self._to(DATING)
-            await self._clock.ensure()
-            if time.ticks_diff(time.ticks_ms(), started) > _LATEST_MS:
-                # A resolver that nobody answers holds everything up, and would do so again.
-                raise ConnectError(b"network too slow")
-            self._to(OPENING)
-            await self._open()
-        except (WifiError, ClockError, ConnectError) as error:
-            self._failed(error.args[0])
-        except Exception as error:  # noqa: BLE001
-            # A driver that refuses, no memory, a defect: the cause is told, and a later CONNECT
-            # finds the state that it needs.
-            sys.print_exception(error)
-            self._failed(b"internal error, " + type(error).__name__.encode())
-        self._to(UP)
+            await opening.connect(self)
+        except ConnectError as error:
+            self.to(DOWN)
+            self.backoff.failed()
+            self.last_failure = error.args[0]
+            log(WARNING, "session: unable to connect:", error.args[0])
+            raise
+        self.to(UP)
+        self._leaving = False
         self.last_failure = b""
         self.connections += 1
         self._accepted_at = time.ticks_ms()
 
-    def _check(self):
-        """Refuse what cannot work before the network is troubled."""
-        if not self._config.get(b"EndPoint"):
-            raise ConnectError(b"Invalid Endpoint, none is set")
-        if not self._config.get(b"SSID"):
-            raise ConnectError(b"no SSID is set")
-        if not self._config.get(b"Certificate"):
-            raise ConnectError(b"no device certificate")
-        if not self._config.get(b"RootCA"):
-            raise ConnectError(b"no root certificate")
-
-    def _failed(self, why):
-        self._to(DOWN)
-        self._backoff.failed()
-        self.last_failure = why
-        log(WARNING, "session: unable to connect:", why)
-        raise ConnectError(why)
-
-    async def _open(self):
-        """TCP, TLS, CONNECT, CONNACK."""
-        host, port = split_host(self._config.get(b"EndPoint"), _PORT)
-        client = self._client
-        client.server = client.server_hostname = host.decode()
-        client.port = port
-        # TLS needs large blocks beside our heap: leave it as much as can be.
-        gc.collect()
-        log(INFO, "session:", gc.mem_alloc(), "bytes of heap in use")
-        client.ssl = self._context()
-        try:
-            await client.connect(True, _OPEN_MS)
-        except (OSError, ValueError, MQTTException) as error:
-            client.ssl = None
-            raise ConnectError(_describe(error, client.failed_stage))
-        if client.stage != mqtt.UP:
-            # Accepted, and ended before this task had its turn.
-            client.ssl = None
-            raise ConnectError(_describe(client.closed, None))
-        self._leaving = False
-
-    def _context(self):
-        """A TLS context that trusts our roots and shows our certificate."""
-        context = self._make_context()
-        try:
-            for root in self._config.get(b"RootCA"):
-                context.load_verify_locations(root)
-            context.load_cert_chain(
-                self._config.get(b"Certificate")[0], self._identity.private_key()
-            )
-        except (OSError, ValueError) as error:
-            log(WARNING, "session: TLS context:", error)
-            raise ConnectError(b"certificate or key unusable")
-        return context
+    def prepare(self):
+        """Why a CONNECT cannot work, before the network is troubled: bytes, empty when it may."""
+        get = self.config.get
+        if not get(b"EndPoint"):
+            return b"Invalid Endpoint, none is set"
+        if not get(b"SSID"):
+            return b"no SSID is set"
+        if not get(b"Certificate"):
+            return b"no device certificate"
+        if not get(b"RootCA") and not self.config.trial_roots():
+            return b"no root certificate"
+        return b""
 
     def _closed(self, reason):
         """The connection has ended, whoever ended it."""
         if self.state != UP:
             # connect() has not seen it up yet, and will see that it is down.
             return
-        self._to(DOWN)
-        self._client.ssl = None
+        self.lost = reason
+        self.to(DOWN)
+        self.client.ssl = None
         self._messages.forget_subscriptions()
         if self._leaving:
-            self._backoff.succeeded()
+            self.backoff.succeeded()
             return
         # The host first: the cause may be one, like no memory, that ends this early too.
         self._events.put(CONLOST)
         if 0 <= time.ticks_diff(time.ticks_ms(), self._accepted_at) < STABLE_MS:
-            self._backoff.failed()
+            self.backoff.failed()
         else:
-            self._backoff.succeeded()
+            self.backoff.succeeded()
         log(WARNING, "session: connection lost:", repr(reason))
 
     async def disconnect(self):
         """Leave the cloud and the access point; nothing happens when already down."""
         if self.state == UP:
             self._leaving = True
-            await self._client.disconnect()
-        self._wifi.leave()
+            await self.client.disconnect()
+        self.wifi.leave()
 
     def drop(self, why):
         """End the connection because of `why` (text): the link is gone, for instance."""
         if self.state == UP:
-            self._client.close(why)
+            self.client.close(why)
+
+    def route(self, topic, handler):
+        """Hand messages on exactly `topic` (bytes) to `handler(payload)` and not to the host.
+
+        The payload is a memoryview that is valid during the call only. The handler runs where
+        messages are received: it must return soon and not raise."""
+        self._routes[topic] = handler
+
+    def _arrived(self, topic, payload):
+        handler = self._routes.get(topic)
+        if handler:
+            handler(payload)
+        else:
+            self._messages.arrived(topic, payload)
+
+    def _discarded(self, topic, size):
+        if topic in self._routes:
+            log(WARNING, "session: too long,", size, "bytes on", topic)
+        else:
+            self._messages.discarded(topic, size)
 
     async def publish(self, topic, payload, qos):
-        """Publish; with QoS 1 returns when the cloud has acknowledged. Raises SessionError."""
+        """Publish for the host; with QoS 1 returns when the cloud has acknowledged. Raises
+        SessionError."""
+        await self.post(topic, payload, qos)
+        self.messages_sent += 1
+
+    async def post(self, topic, payload, qos):
+        """As `publish`, for the module itself: it does not count as a message of the host."""
         self._need()
-        await self._ask(self._client.publish(topic, payload, False, qos, timeout_ms=_ANSWER_MS))
+        await self._ask(self.client.publish(topic, payload, False, qos, timeout_ms=_ANSWER_MS))
 
     async def subscribe(self, pattern, qos):
         """Subscribe. Raises SessionError, or Refused when the cloud says no."""
         self._need()
-        await self._ask(self._client.subscribe(pattern, qos, timeout_ms=_ANSWER_MS))
+        await self._ask(self.client.subscribe(pattern, qos, timeout_ms=_ANSWER_MS))
 
     async def unsubscribe(self, pattern):
         """Unsubscribe. Raises SessionError."""
         self._need()
-        await self._ask(self._client.unsubscribe(pattern, timeout_ms=_ANSWER_MS))
+        await self._ask(self.client.unsubscribe(pattern, timeout_ms=_ANSWER_MS))
 
     def _need(self):
         if self.state != UP:
@@ -265,8 +234,8 @@ class Session:
         except MQTTException as error:
             if error.code == REFUSED:
                 raise Refused()
-            raise SessionError(_describe(error, None))
+            raise SessionError(describe(error, None))
         except (OSError, ValueError) as error:
-            raise SessionError(_describe(error, None))
+            raise SessionError(describe(error, None))
         except MemoryError:
             raise SessionError(b"no memory")

@@ -68,6 +68,10 @@ def _check_root(root):
 async def _check_successor(der, present, first_is_free):
     """Refuse `der` unless the present certificate's key has signed it."""
     new = x509.parse(der)
+    if new.unknown_critical:
+        _refuse(b"unknown critical extension")
+    # A key that we cannot use could never verify anything, nor its own successor.
+    _ = new.key
     if not present:
         if first_is_free:
             return
@@ -98,7 +102,7 @@ async def _paste(engine, many):
             line = framer.line()
             if kind == framing.OVERFLOW:
                 _refuse(b"line too long")
-            if _is_command(kind, line):
+            if _is_command(engine, kind, line):
                 # The host has given up, or forgotten the rest: it gets its answers.
                 engine.keep(kind)
                 _refuse(b"no end of the certificate came")
@@ -114,14 +118,17 @@ async def _paste(engine, many):
                 return found
 
 
-def _is_command(kind, line):
-    """True for a line that is `AT`, or begins with `AT+` and is no base64.
+def _is_command(engine, kind, line):
+    """True for a line that is `AT`, or begins with `AT+` and is no base64 or a command's word.
 
     These letters may begin a line of a certificate, or stand in it; but it is then a multiple of
-    four long, and has no space, no `?`, and no `=` in it but at its end."""
+    four long, and has no space, no `?`, and no `=` in it but at its end. That it is all of a word
+    besides, will not happen."""
     text = bytes(line).upper()
     if kind == framing.ATTENTION:
         return text == b"AT"
     if kind != framing.COMMAND or not text.startswith(b"AT+"):
         return False
-    return len(text) % 4 != 0 or b" " in text or b"?" in text or b"=" in text.rstrip(b"=")
+    if len(text) % 4 or engine.serves(text[3:]):
+        return True
+    return b" " in text or b"?" in text or b"=" in text.rstrip(b"=")

@@ -3,7 +3,6 @@
 from micropython import const
 
 from firmware.at.errors import KEY_LENGTH, PARAMETER, AtError
-from lib import pem
 
 # Enough of a key, and of a value that is no certificate, to see that it is too long.
 _KEY = const(32)
@@ -38,24 +37,5 @@ def conf_query(module, command):
         raise AtError(PARAMETER)
     if not value:
         return None
-    return Pem(value, bool(space))
-
-
-class Pem:
-    """Certificates on their way to the host: as PEM that can be cut and pasted, or escaped as any
-    other value, on the reply's one line."""
-
-    def __init__(self, certificates, plain):
-        self._certificates = certificates
-        self._plain = plain
-
-    async def write_to(self, writer):
-        """Put out the certificates, line by line, and the reply's end."""
-        put = writer.raw if self._plain else writer.escaped
-        if self._plain:
-            await writer.raw(b"pem\n")
-        for der in self._certificates:
-            for line in pem.lines(der):
-                await put(line)
-        if not self._plain:
-            await writer.raw(b"\n")
+    reply = module.engine.borrow("firmware.commands.certificate_reply", "Pem")
+    return reply(value, bool(space))

@@ -16,8 +16,8 @@ from firmware.at.errors import (
     AtError,
 )
 from firmware.config import checks
+from firmware.config.bundle import split
 from firmware.log import ERROR, log
-from lib import pem
 
 _READ = const(1)
 _WRITE = const(2)
@@ -73,7 +73,6 @@ class Dictionary:
         self._store = store
         self._profile = profile
         self._topics = topics
-        self._rows = {row[0].lower(): row for row in _TABLE}
         self._initial = {}
         self._cache = {}
 
@@ -91,9 +90,9 @@ class Dictionary:
         if not _letters(key):
             raise AtError(KEY_NAME)
         key = key.lower()
-        row = self._rows.get(key)
-        if row:
-            return row
+        for row in _TABLE:
+            if len(row[0]) == len(key) and row[0].lower() == key:
+                return row
         if key.startswith(b"topic"):
             digits = key[5:]
             if digits.isdigit() and not digits.startswith(b"0"):
@@ -161,7 +160,7 @@ class Dictionary:
         if value is None:
             return None
         try:
-            return pem.split(value)
+            return split(value)
         except ValueError as error:
             self._store.damaged(name, str(error))
             return None
@@ -194,7 +193,7 @@ class Dictionary:
         value = self._cache.get(name)
         if value is not None:
             return value
-        _, flags, check = self._rows[name.lower()]
+        _, flags, check = self._row(name)
         if flags & _KEPT:
             if flags & _CERTIFICATE:
                 # Large, and seldom asked for: not remembered.

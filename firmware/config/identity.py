@@ -8,8 +8,8 @@ for the lines before it. The private key leaves this module only towards the TLS
 import binascii
 import json
 
+from firmware.config.bundle import split
 from firmware.log import ERROR, log
-from lib import pem
 
 _FOLDER = "/factory/"
 
@@ -96,7 +96,7 @@ class Identity:
 
     def _certificates(self, name):
         try:
-            return pem.split(self._sound(name))
+            return split(self._sound(name))
         except ValueError as error:
             self._fault(name, error)
             return []

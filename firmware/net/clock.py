@@ -7,7 +7,6 @@ from micropython import const
 
 from firmware.config.checks import split_host
 from firmware.log import INFO, WARNING, log
-from lib import sntp
 
 # Seconds from 1970, the epoch of SNTP's answers here, to 2000.
 _TO_2000 = const(946684800)
@@ -74,6 +73,9 @@ class Clock:
         time from flash must do. Raises ClockError when there is none of them."""
         if self._fixed_at is not None and 0 <= self.now() - self._fixed_at < _RENEW_S:
             return
+        # Needed once an hour at most.
+        from lib import sntp
+
         host, port = split_host(self._server(), _NTP_PORT)
         failure = None
         started = time.ticks_ms()

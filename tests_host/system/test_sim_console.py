@@ -47,6 +47,24 @@ def test_lines_from_a_pipe_are_answered_in_order(tmp_path):
     assert not processes_on(tmp_path)
 
 
+def test_a_certificate_can_be_piped(tmp_path):
+    pem = (romfs.ROOT / "tools" / "flash" / "amazon_roots.pem").read_text()
+    first = pem[: pem.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
+    done = subprocess.run(
+        [*COMMAND, "--state", tmp_path / "s", "--port", "0", "--http-port", "0"],
+        input="AT+CONF HOTAcertificate=pem\n" + first + "AT+CONF? HOTAcertificate pem\nAT+STAT?\n",
+        cwd=romfs.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout[done.stdout.index("> AT+CONF") :]
+    assert "> -----END CERTIFICATE-----\nOK\n> AT+CONF? HOTAcertificate pem\nOK pem\n" in said
+    assert said.count(first[first.index("-----BEGIN") :].splitlines()[5]) == 2
+
+
 def test_a_taken_port_is_an_error_of_one_sentence(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -18,7 +18,7 @@ LEGAL = {
 NAMES = ("init", "idle", "configuration", "normal", "ota")
 
 
-@pytest.mark.parametrize(("old", "new"), itertools.product(NAMES, NAMES))
+@pytest.mark.parametrize(("old", "new"), list(itertools.product(NAMES, NAMES)))
 def test_moves(old, new):
     state = mode.Mode()
     state.state = NAMES.index(old)

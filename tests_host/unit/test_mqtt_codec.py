@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lib import mqtt_codec as codec
 from lib.mqtt_codec import MQTTException
+from lib.mqtt_options import connect_options
 
 topics = st.binary(min_size=1, max_size=300)
 packet_ids = st.integers(1, 65535)
@@ -99,7 +100,7 @@ def test_layout_of_any_bytes_is_refused_or_lies_inside(body, first):
 def test_connect_worked_example():
     """The CONNECT of a thing with a clean session and a keep-alive of 60 s."""
     wire = "10 13 00 04 4d 51 54 54 04 02 00 3c 00 07 6c 61 62 5f 53 4e 31"
-    assert codec.connect_packet(b"lab_SN1", True, 60).hex(" ") == wire
+    assert codec.connect_packet(b"lab_SN1", 60).hex(" ") == wire
 
 
 def strings(data):
@@ -122,7 +123,8 @@ def strings(data):
     st.none() | st.tuples(topics, st.binary(max_size=300), st.booleans(), st.integers(0, 1)),
 )
 def test_connect_flags_and_fields(client_id, clean, keepalive, user, password, will):
-    packet = codec.connect_packet(client_id, clean, keepalive, user, password, will)
+    flags, more = connect_options(clean, user, password, will)
+    packet = codec.connect_packet(client_id, keepalive, flags, more)
     length, at = codec.get_length(packet, 1, len(packet))
     assert at + length == len(packet)
     assert packet[at : at + 7] == b"\x00\x04MQTT\x04"
@@ -148,7 +150,7 @@ def test_connect_flags_and_fields(client_id, clean, keepalive, user, password, w
 @pytest.mark.parametrize("keepalive", [-1, 65536])
 def test_connect_keepalive_range(keepalive):
     with pytest.raises(ValueError):
-        codec.connect_packet(b"c", True, keepalive)
+        codec.connect_packet(b"c", keepalive)
 
 
 @given(packet_ids, topics, st.integers(0, 1))

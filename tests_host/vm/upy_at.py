@@ -121,7 +121,7 @@ async def _talk(data, milliseconds=60, drained=True):
     uart = Uart(drained)
     uart.input = data
     engine = Engine(
-        uart, bytearray(5122), Writer(uart, 4096, 86, V05), V05, _TABLE, _PACKAGE, (), Context
+        uart, bytearray(5122), Writer(uart, 4096, 86, V05), V05, _TABLE, _PACKAGE, "", Context
     )
     task = asyncio.create_task(engine.run())
     await asyncio.sleep_ms(milliseconds)
@@ -238,7 +238,7 @@ async def test_after_reply_runs_once_the_reply_is_out():
     uart = Uart()
     uart.input = b"AT+NOTHING\nAT\n"
     engine = Engine(
-        uart, bytearray(5122), Writer(uart, 4096, 86, V05), V05, _TABLE, _PACKAGE, (), Context
+        uart, bytearray(5122), Writer(uart, 4096, 86, V05), V05, _TABLE, _PACKAGE, "", Context
     )
     seen = []
 

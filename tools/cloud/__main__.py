@@ -27,10 +27,11 @@ _STATE = click.option(
 @click.option("--http-port", default=28443, show_default=True, help="HTTPS port; 0: a free one.")
 @click.option("--ec", is_flag=True, help="P-256 leaf and intermediate instead of RSA.")
 @click.option("--enforce-quotas", is_flag=True, help="Enforce throughput quotas.")
+@click.option("--defender-minimum", default=0.0, help="Seconds between reports; AWS: 300.")
 @click.option("--verbose", is_flag=True, help="Log more.")
 @click.option("--rules", is_flag=True, help="Print the rules and end.")
 @click.pass_context
-def main(context, state, port, http_port, ec, enforce_quotas, verbose, rules):
+def main(context, state, port, http_port, ec, enforce_quotas, defender_minimum, verbose, rules):
     """A strict, offline stand-in for AWS IoT Core. Prints `ready` when it listens."""
     if context.invoked_subcommand is not None:
         return
@@ -39,21 +40,24 @@ def main(context, state, port, http_port, ec, enforce_quotas, verbose, rules):
         return
     if state is None:
         raise click.UsageError("--state is missing")
-    _run(state, port, http_port, ec, enforce_quotas, verbose)
+    if defender_minimum < 0:
+        raise click.UsageError("--defender-minimum takes seconds, zero or more")
+    from tools.cloud.settings import Settings
+
+    settings = Settings(enforce_quotas=enforce_quotas, defender_minimum=defender_minimum)
+    _run(state, port, http_port, ec, settings, verbose)
 
 
-def _run(state, port, http_port, ec, enforce_quotas, verbose):
+def _run(state, port, http_port, ec, settings, verbose):
     # Imported here: the other commands start faster without them.
     from tools.cloud.listening import PortTaken
     from tools.cloud.log import OneLine
     from tools.cloud.server import AlreadyRunning, Cloud
-    from tools.cloud.settings import Settings
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(asctime)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    settings = Settings(enforce_quotas=enforce_quotas)
     cloud = Cloud(state, port, http_port, "ec" if ec else "rsa", settings)
     try:
         asyncio.run(cloud.run())
@@ -105,7 +109,7 @@ def fault():
 @fault.command("set")
 @_STATE
 @click.argument("kind")
-@click.option("--at", help="tcp, tls, connect or live.")
+@click.option("--at", help="tcp, tls, connect, live or defender.")
 @click.option("--client", help="Only this client id, or thing.")
 @click.option("--count", type=int, help="Only so often.")
 @click.option("--every", type=int, help="Only every n-th time.")
@@ -113,6 +117,7 @@ def fault():
 @click.option("--direction", help="in (from the client) or out.")
 @click.option("--ms", type=int, help="Milliseconds.")
 @click.option("--code", type=int, help="CONNACK code.")
+@click.option("--error", help="ErrorCode of a service's rejection.")
 @click.option("--size", type=int, help="Bytes in a piece.")
 @click.option("--which", help="Server certificate: expired, wrong-ca, wrong-name.")
 @click.option("--filter", help="Topic filter.")
@@ -160,6 +165,14 @@ def publish(state, topic, message, qos, retain):
 def deliver(state, client, topic, message, qos):
     """Send to one client that need not have subscribed."""
     _ask(state, {"deliver": {"client": client, "topic": topic, "text": message, "qos": qos}})
+
+
+@main.command()
+@_STATE
+@click.argument("thing")
+def defender(state, thing):
+    """Show the Device Defender reports of a thing, and what became of them."""
+    _ask(state, {"defender": thing})
 
 
 @main.command()

@@ -105,6 +105,11 @@ class Control:
         """The last ends of connections: client, rule, detail; oldest first."""
         return [c for c in self.get("closings") if client in (None, c["client"])]
 
+    def defender(self, thing: str) -> list[dict]:
+        """The Device Defender reports of a thing, oldest first: time (ms), client, form, status
+        (ACCEPTED, REJECTED, UNANSWERED), code and rule of a rejection, report (long names)."""
+        return self.request({"defender": thing})["defender"]
+
     def wait_client(self, client: str, present: bool = True, timeout: float = 10.0) -> None:
         """Wait until a client is, or is no longer, connected; ControlError after `timeout`."""
         end = time.monotonic() + timeout

@@ -46,6 +46,10 @@ class ControlServer:
             "sntp": lambda body: sntp.change(body),
         }
 
+    def add(self, verb: str, answer) -> None:
+        """Serve one more verb: `answer(body)` returns the object to answer with."""
+        self._verbs[verb] = answer
+
     async def start(self) -> str:
         """Listen; returns the socket's name for `cloud.json`, relative when it fits."""
         name = "control.sock"

@@ -14,7 +14,7 @@ from tools.cloud import packets, pki
 
 # kind -> (fields that it takes besides client, count and every; fields that it must have)
 KINDS = {
-    "refuse": ({"at", "code"}, {"at"}),
+    "refuse": ({"at", "code", "error"}, {"at"}),
     "silent": ({"at"}, {"at"}),
     "delay": ({"packet", "ms"}, {"ms"}),
     "drop": ({"packet", "direction"}, {"packet"}),
@@ -24,7 +24,12 @@ KINDS = {
     "server-certificate": ({"which"}, {"which"}),
     "suback": ({"filter"}, set()),
 }
-STAGES = {"refuse": ("tcp", "connect"), "silent": ("tcp", "tls", "connect", "live")}
+# Where it acts: on the way in, on clients that are in, or in a service.
+STAGES = {
+    "refuse": ("tcp", "connect", "defender"),
+    "silent": ("tcp", "tls", "connect", "live", "defender"),
+}
+SERVICES = ("defender",)
 _COMMON = {"kind", "client", "count", "every"}
 
 
@@ -39,6 +44,7 @@ class Fault:
     every: int = 1
     at: str | None = None
     code: int = 3
+    error: str | None = None
     packet: str | None = None
     direction: str = "out"
     ms: int = 0
@@ -79,6 +85,9 @@ def _check(values: dict) -> None:
             raise ValueError(f"which: {', '.join(pki.SERVER_CERTIFICATES)}")
         if values.get("client") is not None:
             raise ValueError("the server's certificate is shown before anybody is known")
+    error = values.get("error")
+    if error is not None and (not isinstance(error, str) or values["at"] not in SERVICES):
+        raise ValueError("error takes a text, and goes with a service")
     packet = values.get("packet")
     if packet is not None and packet not in packets.NAMES.values():
         raise ValueError(f"no packet {packet}")

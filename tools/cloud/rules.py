@@ -279,6 +279,67 @@ _TABLE = (
         "doc",
         "An answer goes to the client that asked, also when it did not subscribe.",
     ),
+    # -- Device Defender --
+    Rule(
+        "defender-report",
+        "AWS IoT: Device Defender metrics",
+        "doc",
+        "A report is an object with a header and with metrics, custom_metrics or both, in the "
+        "topic's format (JSON or CBOR), with long or short names.",
+    ),
+    Rule(
+        "defender-header",
+        "AWS IoT: Device Defender metrics",
+        "doc",
+        "The header has a whole number `report_id` and a `version` such as 1.0.",
+    ),
+    Rule(
+        "defender-report-id",
+        "AWS IoT: Device Defender metrics",
+        "doc",
+        "`report_id` rises: it is above that of the thing's last accepted report.",
+    ),
+    Rule(
+        "defender-metrics",
+        "AWS IoT: Device Defender metrics",
+        "recalled",
+        "The device metrics have the documented members; a connection needs its remote address, a "
+        "listening port its number.",
+    ),
+    Rule(
+        "defender-custom",
+        "AWS IoT: Device Defender metrics",
+        "doc",
+        "A custom metric is an array of one object with one of `number`, `number_list`, "
+        "`string_list`, `ip_list` and a value of that type.",
+    ),
+    Rule(
+        "defender-custom-name",
+        "AWS IoT: Device Defender metrics",
+        "doc",
+        "A custom metric's name has 1 to 128 letters, digits, `:`, `_`, `-`, and does not start "
+        "with `aws:`.",
+    ),
+    Rule(
+        "defender-strict",
+        "local cloud",
+        "design",
+        "Members that are not known, and a member under both its names, are rejected.",
+    ),
+    Rule(
+        "defender-codes",
+        "AWS IoT: Device Defender metrics",
+        "recalled",
+        "ErrorCode is InvalidPayload, MissingHeader or Throttled; answers name the report as "
+        "`reportId`.",
+    ),
+    Rule(
+        "defender-throttle",
+        "AWS IoT: Device Defender metrics",
+        "design",
+        "A report sooner than `defender_minimum` seconds after the last accepted one of the thing "
+        "is rejected as Throttled; AWS may do so below 300 s, here it is off until it is set.",
+    ),
     # -- sessions --
     Rule(
         "session-expiry",

@@ -14,6 +14,7 @@ from pathlib import Path
 from tools.cloud import control_server, https, identity, listening, pki, tls
 from tools.cloud.broker import Broker
 from tools.cloud.connection import Connection
+from tools.cloud.defender import Defender
 from tools.cloud.registry import Registry
 from tools.cloud.settings import Settings
 from tools.cloud.sntp import SntpServer
@@ -48,9 +49,11 @@ class Cloud:
         self.registry = Registry(self.state)
         self.contexts = tls.Contexts(store, self.registry, self._kind)
         self.broker = Broker(self.registry, self.settings)
+        defender = Defender(self.broker)
         sntp = SntpServer()
         web = https.HttpsService(self.broker, self._status)
         control = control_server.ControlServer(self.state, self.broker, sntp, self.follow)
+        control.add("defender", lambda thing: {"defender": defender.reports(thing)})
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

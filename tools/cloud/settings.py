@@ -16,6 +16,7 @@ class Settings:
     redelivery: str = "dup"  # `dup`: same packet id, DUP=1; `fresh`: new packet id, DUP=0
     subscribe_gap: float = 0.0  # seconds between SUBACK and the first delivery
     deadline: float = 30.0  # seconds for the handshake, and then for CONNECT
+    defender_minimum: float = 0.0  # seconds between two reports of a thing (AWS: 300); 0: none
 
     def change(self, values: dict) -> None:
         """Set some values by name; ValueError for a bad one, and then none is changed."""

@@ -88,6 +88,7 @@ class Console:
         self._editing = sys.stdin.isatty()
         self._event = None
         self._waiting = 0
+        self._pasting = False
         self._lines = queue.Queue()
         self._bell, self._ring = os.pipe()
 
@@ -134,9 +135,18 @@ class Console:
         if not self._editing:
             print(_PROMPT + line, flush=True)
         self._module.write(line.encode(errors="surrogateescape") + b"\n")
-        # A line without AT gets no reply, which is no reason to wait for one.
-        self._waiting = 1 if b"AT" in line.encode(errors="replace").upper() else 0
+        self._waiting = 1 if self._asks(line.upper().strip()) else 0
         return False, True
+
+    def _asks(self, line):
+        # Whether a reply will come: not to a line without AT, and to `CONF key=pem` when the
+        # certificate that follows has ended.
+        if line.endswith("=PEM") and "AT+CONF " in line:
+            self._pasting = True
+        elif self._pasting and line == "-----END CERTIFICATE-----":
+            self._pasting = False
+            return True
+        return not self._pasting and "AT" in line
 
     def _listen(self):
         select.select([self._bell, self._module.fileno()], [], [], _EVENT_POLL_S)

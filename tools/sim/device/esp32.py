@@ -1,10 +1,11 @@
 """Stands for MicroPython's `esp32` module: partitions with rollback, NVS, wake sources."""
 
 import sim_flash as _flash
-import sim_image as _image
-from sim_host import config as _config
-from sim_nvs import NVS  # noqa: F401
-from sim_power import wake as _wake
+from sim_host import Later as _Later, config as _config
+from sim_sleep import wake as _wake
+
+_image = _Later("sim_image")
+_nvs = _Later("sim_nvs")
 
 WAKEUP_ALL_LOW = False
 WAKEUP_ANY_HIGH = True
@@ -12,6 +13,13 @@ HEAP_EXEC = 1
 HEAP_DATA = 4
 
 _OTA_SUBTYPE = 0x10
+
+
+def __getattr__(name):
+    # NVS is loaded when it is first asked for.
+    if name != "NVS":
+        raise AttributeError(name)
+    return _nvs.NVS
 
 
 def _rows(label=None):

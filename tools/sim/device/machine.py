@@ -1,8 +1,13 @@
 """Stands for MicroPython's `machine` module as far as the module's firmware needs it."""
 
-from sim_host import builtin_time as _time, config as _config, registers as _registers
+from sim_host import (
+    Later as _Later,
+    builtin_time as _time,
+    config as _config,
+    registers as _registers,
+)
 from sim_pin import Pin  # noqa: F401
-from sim_power import WDT, deepsleep, lightsleep, reset, soft_reset, wake_reason  # noqa: F401
+from sim_power import WDT, reset, soft_reset  # noqa: F401
 from sim_rtc import RTC  # noqa: F401
 from sim_uart import UART  # noqa: F401
 
@@ -24,6 +29,21 @@ ULP_WAKE = 6
 
 _registers.put("cpu_hz", 160000000)
 _FREQUENCIES = (20000000, 40000000, 80000000, 160000000, 240000000)
+
+
+_sleep = _Later("sim_sleep")
+
+
+def lightsleep(*time_ms):
+    _sleep.lightsleep(*time_ms)
+
+
+def deepsleep(*time_ms):
+    _sleep.deepsleep(*time_ms)
+
+
+def wake_reason():
+    return _sleep.wake_reason()
 
 
 def reset_cause():

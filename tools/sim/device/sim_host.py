@@ -35,6 +35,8 @@ def setup(state_disk, state_registers, boot, standins):
 def load(name):
     """Import the stand-in `name` now: what is seldom used must not lie in the firmware's heap,
     where a board has C code in flash."""
+    if name in sys.modules:
+        return sys.modules[name]
     path = list(sys.path)
     vfs.mount(_standins, "/sim", readonly=True)
     sys.path[:] = ["/sim", ".frozen"]
@@ -52,9 +54,9 @@ class Later:
         self._name = name
 
     def __getattr__(self, attribute):
-        module = sys.modules[self._name]
-        if module is self:
-            del sys.modules[self._name]
+        module = sys.modules.get(self._name)
+        if module is self or module is None:
+            sys.modules.pop(self._name, None)
             try:
                 module = load(self._name)
             finally:

@@ -1,0 +1,130 @@
+"""New root certificates prove themselves before the old ones go (guide 7.11, decision D13)."""
+
+import datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests_host.system.conftest import connect, next_event, reset
+
+UNTRUSTED = b"ERR14 UNABLE TO CONNECT server certificate not trusted"
+
+
+@pytest.fixture(scope="module")
+def foreign():
+    """A root that has signed nothing here, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Another Root")])
+    day = datetime.timedelta(days=1)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - day)
+        .not_valid_after(now + 365 * day)
+        .add_extension(x509.BasicConstraints(True, None), True)
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
+def give(module, pem):
+    """Set RootCA."""
+    value = pem.strip().replace(b"\n", b"\\A")
+    assert module.command(b"AT+CONF RootCA=" + value) == b"OK"
+
+
+def roots(module):
+    """Whether the roots are on trial or proven."""
+    return module.command(b"AT+DIAG INFO root-ca")[3:]
+
+
+def again(module):
+    assert module.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
+    connect(module)
+
+
+def test_roots_that_work_replace_the_old_ones(module, cloud, foreign):
+    # With one more, because a set that is the present one is no new one.
+    give(module, foreign + (cloud.state / "ca.pem").read_bytes())
+    assert roots(module) == b"trial"
+    connect(module)
+    assert roots(module) == b"proven"
+    assert "not trusted" not in module.console()
+    reset(module)
+    assert roots(module) == b"proven"
+    # And they are the ones in use: alone, without the factory's.
+    connect(module)
+    assert module.console().count("session: opening") == 2
+
+
+def test_roots_that_do_not_work_leave_the_old_ones_in_use(module, cloud, foreign):
+    give(module, foreign)
+    assert roots(module) == b"trial"
+    for number in (1, 2):
+        if number == 1:
+            connect(module)
+        else:
+            again(module)
+        assert roots(module) == b"trial"
+        log = module.console()
+        assert log.count("RootCA on trial: b'server certificate not trusted'") == number
+    reset(module)
+    connect(module)
+    # Each try counts as one CONNECT: no back-off grows from it.
+    assert module.command(b"AT+DIAG INFO connections") == b"OK 1"
+    # The right ones end the trial.
+    give(module, foreign + (cloud.state / "ca.pem").read_bytes())
+    again(module)
+    assert roots(module) == b"proven"
+
+
+def test_a_server_that_neither_vouches_for_is_refused(module, cloud, foreign):
+    give(module, foreign)
+    cloud.control.fault("server-certificate", which="wrong-ca")
+    assert module.command(b"AT+CONNECT", timeout=60) == UNTRUSTED
+    assert roots(module) == b"trial"
+    cloud.control.clear()
+    connect(module)
+
+
+@pytest.mark.parametrize(
+    ("which", "cause"),
+    [
+        ("expired", b"server certificate expired"),
+        ("wrong-name", b"server certificate is for another name"),
+    ],
+)
+def test_other_failures_are_no_reason_to_try_the_old_ones(module, cloud, foreign, which, cause):
+    give(module, foreign + (cloud.state / "ca.pem").read_bytes())
+    cloud.control.fault("server-certificate", which=which)
+    reply = module.command(b"AT+CONNECT", timeout=60)
+    assert reply == b"ERR14 UNABLE TO CONNECT " + cause
+    (fault,) = cloud.control.faults()
+    assert fault["hits"] == 1
+    assert roots(module) == b"trial"
+
+
+def test_a_power_cut_while_the_new_ones_take_over(module, cloud, foreign):
+    """The old or the new set, and a connection with either."""
+    for operation in (1, 2, 3):
+        bundle = foreign * operation + (cloud.state / "ca.pem").read_bytes()
+        give(module, bundle)
+        module.fail_after(operation)
+        module.write(b"AT+CONNECT\n")
+        try:
+            module.read_line(timeout=5)
+        except TimeoutError:
+            assert module.get("state") == "off"
+        module.fail_after(0)
+        module.power_cut()
+        module.power_on()
+        assert next_event(module) == b"OK 2 0 STARTUP"
+        assert roots(module) in (b"trial", b"proven")
+        connect(module)
+        assert roots(module) == b"proven"
