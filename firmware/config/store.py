@@ -129,7 +129,11 @@ class Store:
         if names is None:
             return
         for name in names.decode().split():
-            self._remove(name)
+            try:
+                self._remove(name)
+            except OSError as error:
+                # No file, for instance: then it is no value either, and must not stop the rest.
+                self.damaged(name, "not removed, errno %d" % error.errno)
         self._remove(_CLEARING)
 
     def _remove(self, name):
