@@ -87,6 +87,7 @@ class Board:
             timeout=0,
             timeout_char=0,
         )
+        self._work_hz = machine.freq()
         self.reset = machine.reset
         self.reset_cause = machine.reset_cause()
 
@@ -94,8 +95,6 @@ class Board:
         """Save power while nothing is to be done (True), or work at the usual speed."""
         import machine
 
-        if slow:
-            self._work_hz = machine.freq()
         machine.freq(_IDLE_HZ if slow else self._work_hz)
 
     def woken(self):
@@ -107,7 +106,9 @@ class Board:
         import esp32
 
         if self.chip == "esp32c3":
-            esp32.wake_on_gpio((self.wake,), esp32.WAKEUP_ALL_LOW)
+            # Newer than MicroPython 1.26: without it time and RESET are what ends a sleep.
+            if hasattr(esp32, "wake_on_gpio"):
+                esp32.wake_on_gpio((self.wake,), esp32.WAKEUP_ALL_LOW)
         else:
             esp32.wake_on_ext0(self.wake, esp32.WAKEUP_ALL_LOW)
 

@@ -97,8 +97,10 @@ class Module:
     def wake(self):
         """End a sleep of mode 0, if there is one."""
         if self.nap:
+            # The task may not have begun yet, so it is not the one to tidy up.
             self.nap.cancel()
             self.nap = None
+            self.board.slow_down(False)
 
     def after_reply(self, action):
         """Run the coroutine function `action` once the running command's reply has been sent."""

@@ -4,8 +4,8 @@ from binascii import a2b_base64, b2a_base64
 
 from micropython import const
 
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
-_END = b"-----END CERTIFICATE-----"
+BEGIN = b"-----BEGIN CERTIFICATE-----"
+END = b"-----END CERTIFICATE-----"
 
 # 48 bytes make a line of 64 characters.
 _LINE = const(48)
@@ -57,7 +57,7 @@ class Decoder:
 
     def ends(self, line):
         """Whether this line, which need not have its LF yet, is the END line of the block."""
-        return self.inside and bytes(line).strip() == _END
+        return self.inside and bytes(line).strip() == END
 
     def line(self, line):
         """Take a line, with or without its CR and LF; returns the DER at an END line, else None.
@@ -66,7 +66,7 @@ class Decoder:
         not be inside a block, a BEGIN line included.
         """
         line = bytes(line).strip()
-        if line == _BEGIN and not self.inside:
+        if line == BEGIN and not self.inside:
             self.inside = True
             self._rest = b""
             self._ended = False
@@ -74,7 +74,7 @@ class Decoder:
         elif self.inside:
             # An error must not leave the decoder inside.
             self.inside = False
-            if line == _END and not self._rest:
+            if line == END and not self._rest:
                 return bytes(self._der)
             self._decode(self._rest + line)
             self.inside = True

@@ -30,7 +30,7 @@ _LATEST_MS = const(92000)
 
 
 class _Untrusted(ConnectError):
-    """The server's certificate leads to none of the roots."""
+    """With these roots the server's certificate is not accepted."""
 
 
 def _late(started):
@@ -96,7 +96,9 @@ async def _open_with(session, roots):
     except (OSError, ValueError, MQTTException) as error:
         client.ssl = None
         why = describe(error, client.failed_stage)
-        if isinstance(error, ValueError) and "not correctly signed" in str(error):
+        if isinstance(error, ValueError):
+            # What TLS says of certificates: a root on trial that has expired is as bad as a
+            # foreign one.
             raise _Untrusted(why)
         raise ConnectError(why)
     if client.stage != mqtt_link.UP:

@@ -85,33 +85,41 @@ async def _paste(engine, many):
     framer = engine.framer
     decoder = pem.Decoder()
     found = []
+    fault = b""  # after one the rest of the block is passed over, lest it be taken for commands
     started = silent_since = time.ticks_ms()
     while True:
         kind = await engine.line(_LINGER_MS)
         now = time.ticks_ms()
+        if time.ticks_diff(now, started) > _LONGEST_MS:
+            _refuse(fault or b"took too long")
         if kind is None:
             if found and not decoder.inside:
                 return found
-            if time.ticks_diff(now, silent_since) > _SILENCE_MS:
-                _refuse(b"no end of the certificate came")
             line = framer.unfinished()
+            if fault or time.ticks_diff(now, silent_since) > _SILENCE_MS:
+                _refuse(fault or b"no end of the certificate came")
             if not decoder.ends(line):
                 continue
         else:
             silent_since = now
             line = framer.line()
-            if kind == framing.OVERFLOW:
-                _refuse(b"line too long")
             if _is_command(engine, kind, line):
-                # The host has given up, or forgotten the rest: it gets its answers.
+                # The next command after a bundle; or the host has given up: it gets its answers.
                 engine.keep(kind)
-                _refuse(b"no end of the certificate came")
-        if time.ticks_diff(now, started) > _LONGEST_MS:
-            _refuse(b"took too long")
+                if found and not decoder.inside:
+                    return found
+                _refuse(fault or b"no end of the certificate came")
+            if kind == framing.OVERFLOW:
+                fault = fault or b"line too long"
+        if fault:
+            if bytes(line).strip() == pem.END:
+                _refuse(fault)
+            continue
         try:
             der = decoder.line(line)
         except ValueError as error:
-            _refuse(str(error).encode())
+            fault = str(error).encode()
+            continue
         if der is not None:
             found.append(der)
             if not many or len(found) > _MAX_ROOTS:

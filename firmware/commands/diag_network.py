@@ -65,6 +65,9 @@ async def ping(module, parameter):
         raise AtError(PARAMETER, b"which host")
     count = _number(count.strip(), _MAX_PINGS) if count else _PINGS
     was_linked = module.wifi.linked()
+    if not was_linked and module.session.connected():
+        # The connection may survive this, if nobody touches the interface.
+        raise AtError(NO_CONNECTION, b"Wi-Fi lost")
     if not was_linked:
         module.wake()
         try:
@@ -76,6 +79,7 @@ async def ping(module, parameter):
         return await _ping(host, count)
     finally:
         if not was_linked:
+            # Only a CONNECT could have taken it over, and that comes after this command.
             module.wifi.leave()
 
 

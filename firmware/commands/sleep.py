@@ -75,15 +75,14 @@ class _Clock:
 async def _nap(module, duration):
     """Mode 0, until the time is over, WAKE is low, or CONNECT cancels it."""
     clock = _Clock(duration)
-    try:
-        while True:
-            wait = clock.left(_LOOK_MS)
-            if not wait or module.board.woken():
-                break
-            await asyncio.sleep_ms(wait)
-        module.nap = None
-    finally:
-        module.board.slow_down(False)
+    while True:
+        wait = clock.left(_LOOK_MS)
+        if not wait or module.board.woken():
+            break
+        await asyncio.sleep_ms(wait)
+    # Not cancelled any more.
+    module.nap = None
+    module.board.slow_down(False)
 
 
 def _light(module, duration):

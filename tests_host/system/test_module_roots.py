@@ -100,13 +100,34 @@ def test_a_server_that_neither_vouches_for_is_refused(module, cloud, foreign):
         ("wrong-name", b"server certificate is for another name"),
     ],
 )
-def test_other_failures_are_no_reason_to_try_the_old_ones(module, cloud, foreign, which, cause):
+def test_a_bad_server_is_refused_with_the_old_ones_too(module, cloud, foreign, which, cause):
     give(module, foreign + (cloud.state / "ca.pem").read_bytes())
     cloud.control.fault("server-certificate", which=which)
     reply = module.command(b"AT+CONNECT", timeout=60)
     assert reply == b"ERR14 UNABLE TO CONNECT " + cause
-    (fault,) = cloud.control.faults()
-    assert fault["hits"] == 1
+    assert roots(module) == b"trial"
+
+
+@pytest.mark.parametrize(("begin", "end"), [(-10, -5), (10, 20)])
+def test_a_root_of_the_right_name_and_the_wrong_date_locks_nobody_out(
+    module, cloud, foreign, begin, end
+):
+    present = x509.load_pem_x509_certificate((cloud.state / "ca.pem").read_bytes())
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(present.subject)
+        .issuer_name(present.subject)
+        .public_key(present.public_key())
+        .serial_number(77)
+        .not_valid_before(now + datetime.timedelta(days=begin))
+        .not_valid_after(now + datetime.timedelta(days=end))
+        .add_extension(x509.BasicConstraints(True, None), True)
+        # Nobody looks at the signature of a root.
+        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    )
+    give(module, made.public_bytes(serialization.Encoding.PEM))
+    connect(module)
     assert roots(module) == b"trial"
 
 

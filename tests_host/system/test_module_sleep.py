@@ -121,3 +121,15 @@ def test_the_clock_goes_on_in_deep_sleep(module):
     module.power_cut()
     module.power_on()
     assert module.command(b"AT+TIME?") == b"ERR15 TIME NOT AVAILABLE"
+
+
+def test_a_nap_that_is_ended_before_it_began_leaves_the_cpu_at_its_speed(module):
+    module.write(b"AT+SLEEP\nAT+CONNECT\n")
+    assert module.read_line() == b"OK"
+    assert module.read_line(60) == b"OK 1 CONNECTED"
+    assert module.get("cpu_hz") == 160000000
+    assert module.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
+    assert module.command(b"AT+SLEEP") == b"OK"
+    assert module.command(b"AT+SLEEP 1") == b"OK"
+    time.sleep(1.5)
+    assert module.get("cpu_hz") == 160000000

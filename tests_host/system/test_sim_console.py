@@ -52,7 +52,9 @@ def test_a_certificate_can_be_piped(tmp_path):
     first = pem[: pem.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
     done = subprocess.run(
         [*COMMAND, "--state", tmp_path / "s", "--port", "0", "--http-port", "0"],
-        input="AT+CONF HOTAcertificate=pem\n" + first + "AT+CONF? HOTAcertificate pem\nAT+STAT?\n",
+        input="AT+CONF Certificate=pem\nAT+CONF HOTAcertificate=pem\n"
+        + first
+        + "AT+CONF? HOTAcertificate pem\nAT+STAT?\n",
         cwd=romfs.ROOT,
         capture_output=True,
         text=True,
@@ -61,6 +63,7 @@ def test_a_certificate_can_be_piped(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout[done.stdout.index("> AT+CONF") :]
+    assert said.startswith("> AT+CONF Certificate=pem\nERR12 KEY READONLY\n> AT+CONF HOTA")
     assert "> -----END CERTIFICATE-----\nOK\n> AT+CONF? HOTAcertificate pem\nOK pem\n" in said
     assert said.count(first[first.index("-----BEGIN") :].splitlines()[5]) == 2
 

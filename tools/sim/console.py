@@ -22,6 +22,8 @@ _PROMPT = "> "
 _CLOUD_LIMIT_S = 60
 # After the last line of a pipe, replies may take as long as CONNECT may.
 _REPLY_LIMIT_S = 125
+# How long `CONF key=pem` may take to be refused before its certificate is sent.
+_REFUSAL_S = 0.5
 _EVENT_POLL_S = 0.05
 
 
@@ -107,6 +109,8 @@ class Console:
                 last = time.monotonic() if sent else last
             if ended and (self._editing or not self._waiting):
                 return
+            if self._waiting and self._pasting and time.monotonic() - last > _REFUSAL_S:
+                self._waiting = 0
             if self._waiting and time.monotonic() - last > _REPLY_LIMIT_S:
                 self._show("(no reply)")
                 self._waiting = 0
@@ -139,10 +143,11 @@ class Console:
         return False, True
 
     def _asks(self, line):
-        # Whether a reply will come: not to a line without AT, and to `CONF key=pem` when the
-        # certificate that follows has ended.
+        # Whether to wait for a reply: not after a line without AT; for a moment after
+        # `CONF key=pem`, which is answered when the certificate has ended, unless it is refused.
         if line.endswith("=PEM") and "AT+CONF " in line:
             self._pasting = True
+            return True
         elif self._pasting and line == "-----END CERTIFICATE-----":
             self._pasting = False
             return True
@@ -159,6 +164,9 @@ class Console:
             except TimeoutError:
                 return
             self._waiting = 0
+            if line.startswith((b"OK", b"ERR")):
+                # Answered: a certificate that was refused before it was pasted, for instance.
+                self._pasting = False
             self._show(line.decode(errors="replace"))
 
     def _look_at_event(self):
