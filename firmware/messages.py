@@ -202,6 +202,15 @@ class Messages:
         self.overflow = False
         return overflow
 
+    def give_way(self):
+        """Lose the older half of the messages, for something that needs their memory more. False
+        when there are none."""
+        if not self._waiting:
+            return False
+        for _ in range((len(self._waiting) + 1) // 2):
+            self._lose_oldest()
+        return True
+
     def discarded(self, topic, size):
         """A message of `size` bytes was too large to be received at all (D31)."""
         self._lose(topic)

@@ -132,8 +132,10 @@ class Module:
         since = time.ticks_ms()
         while not port.done():
             watchdog.feed()
-            if self.session.connected():
-                unlinked = 0 if self.wifi.linked() else unlinked + 1
+            if not self.session.connected() or self.wifi.linked():
+                unlinked = 0
+            else:
+                unlinked += 1
                 if unlinked >= _LINK_LOST_TURNS:
                     self.session.drop("Wi-Fi lost")
             self._report()

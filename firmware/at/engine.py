@@ -196,13 +196,22 @@ class Engine:
         return " " + path + " " in self._occasional
 
     def _give_back(self):
-        """Drop the occasional modules from memory."""
+        """Drop the occasional modules from memory; where there is not even enough for that, after
+        the next command."""
+        gc.collect()
+        try:
+            self._drop_occasional()
+        except MemoryError:
+            self.borrowed = True
+            log(ERROR, "no memory to drop modules with")
+        gc.collect()
+
+    def _drop_occasional(self):
         self.borrowed = False
         for path in self._occasional.split():
             if sys.modules.pop(path, None):
                 package, _, name = path.rpartition(".")
                 delattr(sys.modules[package], name)
-        gc.collect()
 
     async def _unescape(self, command):
         """Decode the parameter in place, with turns for other tasks in between."""

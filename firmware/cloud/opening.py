@@ -57,7 +57,7 @@ async def connect(session):
         await _open(session, started)
     except (WifiError, ClockError) as error:
         raise ConnectError(error.args[0])
-    except ConnectError:
+    except (ConnectError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001
         # A driver that refuses, no memory, a defect: the cause is told, and a later CONNECT
@@ -71,17 +71,24 @@ async def _open(session, started):
     trial = session.config.trial_roots()
     if trial:
         try:
-            await _open_with(session, trial)
+            context = _context(session, trial)
+            await _open_with(session, context)
+            session.context = context
             session.config.trial_worked()
             return
         except _Untrusted as error:
             log(WARNING, "session: RootCA on trial:", error.args[0])
             if _late(started):
                 raise
-    await _open_with(session, session.config.get(b"RootCA"))
+        # Not to be held while the next one is made.
+        context = trial = None
+        gc.collect()
+    if session.context is None:
+        session.context = _context(session, session.config.get(b"RootCA"))
+    await _open_with(session, session.context)
 
 
-async def _open_with(session, roots):
+async def _open_with(session, context):
     """TCP, TLS, CONNECT, CONNACK."""
     host, port = split_host(session.config.get(b"EndPoint"), _PORT)
     client = session.client
@@ -90,7 +97,7 @@ async def _open_with(session, roots):
     # TLS needs large blocks beside our heap: leave it as much as can be.
     gc.collect()
     log(INFO, "session:", gc.mem_alloc(), "bytes of heap in use")
-    client.ssl = _context(session, roots)
+    client.ssl = context
     try:
         await client.connect(_OPEN_MS)
     except (OSError, ValueError, MQTTException) as error:

@@ -8,6 +8,7 @@ One variable holds the state and one function changes it. How a connection is ma
 opening.py.
 """
 
+import gc
 import time
 
 from micropython import const
@@ -87,6 +88,9 @@ class Session:
         self._messages = messages
         self.backoff = backoff
         self.make_context = make_context
+        # What TLS is done with, kept from one connection to the next: it is one block of 3 KB,
+        # and a hole of that size is hard to find again.
+        self.context = None
         rx, tx = buffers
         client = Client(identity.thing, _KEEPALIVE_S, rx, tx, _WINDOW, self._closed)
         self.client = client
@@ -121,11 +125,8 @@ class Session:
         why = self.prepare()
         if why:
             raise ConnectError(why)
-        # Needed for a moment only.
-        from firmware.cloud import opening
-
         try:
-            await opening.connect(self)
+            await self._open()
         except ConnectError as error:
             self.to(DOWN)
             self.backoff.failed()
@@ -137,6 +138,23 @@ class Session:
         self.last_failure = b""
         self.connections += 1
         self._accepted_at = time.ticks_ms()
+
+    async def _open(self):
+        """Have a connection, at the cost of messages that wait when there is no memory else."""
+        while True:
+            try:
+                # Needed for a moment only.
+                from firmware.cloud import opening
+
+                return await opening.connect(self)
+            except MemoryError:
+                if self.state == DOWN:
+                    self.to(JOINING)
+                if not self._messages.give_way():
+                    raise ConnectError(b"no memory")
+                log(WARNING, "session: no memory to connect with, messages were lost for it")
+                self.to(DOWN)
+                gc.collect()
 
     def prepare(self):
         """Why a CONNECT cannot work, before the network is troubled: bytes, empty when it may."""

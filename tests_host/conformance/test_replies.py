@@ -124,7 +124,12 @@ def test_the_driver_is_told_115200_8n1_without_flow_control(monkeypatch, name):
             pass
 
     machine = types.SimpleNamespace(
-        UART=Uart, Pin=Pin, reset=None, reset_cause=lambda: 1, unique_id=lambda: b"x"
+        UART=Uart,
+        Pin=Pin,
+        reset=None,
+        reset_cause=lambda: 1,
+        unique_id=lambda: b"x",
+        freq=lambda: 160000000,
     )
     monkeypatch.setitem(sys.modules, "machine", machine)
     Board(name)
