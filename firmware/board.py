@@ -113,11 +113,16 @@ class Board:
             esp32.wake_on_ext0(self.wake, esp32.WAKEUP_ALL_LOW)
 
     def light_sleep(self, ms):
-        """Stop the CPU for `ms` at most, or until WAKE is low. Bytes for the UART are lost."""
+        """Stop the CPU for `ms` at most, or until WAKE is low: True then. Bytes for the UART are
+        lost."""
         import machine
 
         self._arm()
         machine.lightsleep(ms)
+        # Sleep has made an RTC pin of it, which would read as 0.
+        self.wake.init(machine.Pin.IN, machine.Pin.PULL_UP)
+        # Not the level: a pulse may be over by now.
+        return machine.wake_reason() != machine.TIMER_WAKE
 
     def deep_sleep(self, ms):
         """Switch off all but the clock for `ms` (0: for ever), or until WAKE is low; what follows

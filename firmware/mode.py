@@ -1,7 +1,8 @@
 """What the module as a whole is doing: one state, one function that changes it.
 
 init            starting
-idle            the start failed: the port answers and says why; only a restart leads out
+idle            the start failed, or what is needed was found damaged: the port answers and says
+                why; only a restart leads out
 configuration   there is no certificate or no SSID yet, or somebody is entering them
 normal          all that a connection needs is there
 ota             an update is being received or applied
@@ -25,6 +26,8 @@ _MOVES = (
     INIT * 8 + CONFIGURATION,
     INIT * 8 + NORMAL,
     CONFIGURATION * 8 + NORMAL,
+    CONFIGURATION * 8 + IDLE,
+    NORMAL * 8 + IDLE,
     NORMAL * 8 + CONFIGURATION,
     NORMAL * 8 + OTA,
     OTA * 8 + NORMAL,

@@ -29,6 +29,9 @@ _TURN_MS = const(1000)
 # by itself, and TCP survives a short absence.
 _LINK_LOST_TURNS = const(10)
 
+# What has to be free before the reports are loaded: themselves, and a connection.
+_DEFENDER_HEAP = 3 * messaging.RESERVE
+
 
 class Module:
     """All the parts, by name, and what they need of each other."""
@@ -52,6 +55,7 @@ class Module:
         self.nap = None  # the task that ends a sleep of mode 0
         self.uptime = 0  # seconds
         self._report_after = 0
+        self._counted = time.ticks_ms()
 
     def topic_root(self):
         """The key TopicRoot."""
@@ -76,6 +80,13 @@ class Module:
             if self.mode.state != state:
                 self.mode.to(state)
 
+    def count(self):
+        """Bring `uptime` up to date; to be called often enough, because the ticks wrap."""
+        seconds = time.ticks_diff(time.ticks_ms(), self._counted) // 1000
+        if seconds > 0:
+            self.uptime += seconds
+            self._counted = time.ticks_add(self._counted, seconds * 1000)
+
     def _report(self):
         """Give Device Defender its turn; its code is loaded when the key first asks (8.1)."""
         if (
@@ -83,16 +94,23 @@ class Module:
             and self.config.get(b"Defender") != b"0"
             and self.uptime >= self._report_after
         ):
-            try:
+            self._start_reports()
+        if self.defender:
+            self.defender.turn()
+
+    def _start_reports(self):
+        """Load the reports where they leave room for a connection: a module without them is
+        better than none. Tried again once a minute."""
+        try:
+            if heap_free() > _DEFENDER_HEAP:
                 from firmware.cloud.defender import Defender
 
                 self.defender = Defender(self)
-            except MemoryError:
-                # A module without reports is better than none; tried again once a minute.
-                self._report_after = self.uptime + 60
-                log(WARNING, "defender: no memory to start with")
-        if self.defender:
-            self.defender.turn()
+                return
+        except MemoryError:
+            gc.collect()
+        self._report_after = self.uptime + 60
+        log(WARNING, "defender: no memory to start with")
 
     def wake(self):
         """End a sleep of mode 0, if there is one."""
@@ -129,7 +147,6 @@ class Module:
         version = self.config.get(b"Version").decode()
         log(INFO, "module: ready,", self.config.get(b"About").decode(), version)
         unlinked = 0
-        since = time.ticks_ms()
         while not port.done():
             watchdog.feed()
             if not self.session.connected() or self.wifi.linked():
@@ -139,11 +156,7 @@ class Module:
                 if unlinked >= _LINK_LOST_TURNS:
                     self.session.drop("Wi-Fi lost")
             self._report()
-            # Counted, because the ticks wrap.
-            seconds = time.ticks_diff(time.ticks_ms(), since) // 1000
-            if seconds > 0:
-                self.uptime += seconds
-                since = time.ticks_add(since, seconds * 1000)
+            self.count()
             await asyncio.sleep_ms(_TURN_MS)
         # The port never ends but by a defect: let main.py see it and reset.
         await port

@@ -122,10 +122,10 @@ class Engine:
         except Exception as error:  # noqa: BLE001
             # A defect of ours, or no memory: the host gets a reply in any case, the log the
             # whole story, and the port goes on.
-            log(ERROR, "command", self._command.word, "failed")
-            sys.print_exception(error)
+            self.borrowed = True
             gc.collect()
             writer.give_up()
+            self._tell(error)
         if self.borrowed:
             self._give_back()
         if self.after_reply:
@@ -133,6 +133,14 @@ class Engine:
             self.after_reply = None
             await writer.drained()
             await action()
+
+    def _tell(self, error):
+        try:
+            log(ERROR, "command", self._command.word, "failed")
+            sys.print_exception(error)
+        except MemoryError:
+            # A text that is there already.
+            print("command failed, no memory to tell of it")
 
     async def _run_command(self):
         """Run the command; the only place where its failure becomes a reply."""
@@ -142,8 +150,8 @@ class Engine:
             await self._writer.error(error.code, error.detail)
         except MemoryError:
             # Nothing of the reply has been sent yet: that begins below.
-            log(ERROR, "command", self._command.word, "has no memory")
             self._give_back()
+            print("command failed, no memory")
             await self._writer.error(PARAMETER, b"no memory")
         else:
             await self._writer.ok(result)
@@ -196,22 +204,34 @@ class Engine:
         return " " + path + " " in self._occasional
 
     def _give_back(self):
-        """Drop the occasional modules from memory; where there is not even enough for that, after
-        the next command."""
-        gc.collect()
-        try:
-            self._drop_occasional()
-        except MemoryError:
-            self.borrowed = True
-            log(ERROR, "no memory to drop modules with")
+        """Drop the occasional modules from memory. Memory may be what is lacking."""
+        self.borrowed = False
+        for _ in range(2):
+            try:
+                self._drop_occasional()
+                break
+            except MemoryError:
+                # What has been dropped so far makes room for the rest.
+                gc.collect()
+                self.borrowed = True
         gc.collect()
 
     def _drop_occasional(self):
-        self.borrowed = False
-        for path in self._occasional.split():
-            if sys.modules.pop(path, None):
-                package, _, name = path.rpartition(".")
-                delattr(sys.modules[package], name)
+        """In small steps: splitting the text would need one large piece of memory."""
+        text = self._occasional
+        start = 0
+        while start < len(text):
+            end = text.find(" ", start)
+            path = text[start:end]
+            start = end + 1
+            if path in sys.modules:
+                dot = path.rfind(".")
+                package = sys.modules[path[:dot]]
+                name = path[dot + 1 :]
+                # Both or none: the name in its package holds the module too.
+                if hasattr(package, name):
+                    delattr(package, name)
+                del sys.modules[path]
 
     async def _unescape(self, command):
         """Decode the parameter in place, with turns for other tasks in between."""

@@ -38,14 +38,15 @@ def _late(started):
     return time.ticks_diff(time.ticks_ms(), started) > _LATEST_MS
 
 
-async def connect(session):
-    """Take `session` from DOWN to the end of OPENING. Raises ConnectError.
+async def connect(session, started):
+    """Take `session` from DOWN to the end of OPENING. Raises ConnectError, MemoryError.
 
-    Waits the back-off out first. Never takes 120 s."""
-    started = time.ticks_ms()
+    Waits the back-off out first. Never takes 120 s from the tick `started`."""
     await asyncio.sleep_ms(session.backoff.remaining())
     session.to(JOINING)
     try:
+        if _late(started):
+            raise ConnectError(b"no memory")
         get = session.config.get
         await session.wifi.join(get(b"SSID"), get(b"Passphrase"), _JOIN_MS)
         session.to(DATING)
@@ -100,6 +101,9 @@ async def _open_with(session, context):
     client.ssl = context
     try:
         await client.connect(_OPEN_MS)
+    except MemoryError:
+        client.ssl = None
+        raise
     except (OSError, ValueError, MQTTException) as error:
         client.ssl = None
         why = describe(error, client.failed_stage)

@@ -141,13 +141,15 @@ class Session:
 
     async def _open(self):
         """Have a connection, at the cost of messages that wait when there is no memory else."""
+        started = time.ticks_ms()
         while True:
             try:
                 # Needed for a moment only.
                 from firmware.cloud import opening
 
-                return await opening.connect(self)
+                return await opening.connect(self, started)
             except MemoryError:
+                gc.collect()
                 if self.state == DOWN:
                     self.to(JOINING)
                 if not self._messages.give_way():

@@ -51,8 +51,9 @@ async def renew(module, name, value):
         return
     try:
         if many:
+            context = module.session.make_context()
             for der in found:
-                _check_root(x509.parse(der))
+                _check_root(x509.parse(der), context)
         else:
             await _check_successor(found[0], module.config.get(name), name == b"HOTAcertificate")
     except x509.X509Error as error:
@@ -60,9 +61,14 @@ async def renew(module, name, value):
     module.config.keep_certificates(name, found)
 
 
-def _check_root(root):
+def _check_root(root, context):
+    """Refuse what is no CA certificate, or has a key that TLS cannot use."""
     if not root.is_ca:
         _refuse(b"not a CA certificate")
+    try:
+        context.load_verify_locations(root.der)
+    except (OSError, ValueError):
+        _refuse(b"not usable for TLS")
 
 
 async def _check_successor(der, present, first_is_free):
@@ -87,32 +93,42 @@ async def _paste(engine, many):
     found = []
     fault = b""  # after one the rest of the block is passed over, lest it be taken for commands
     started = silent_since = time.ticks_ms()
+    unfinished = 0
     while True:
         kind = await engine.line(_LINGER_MS)
         now = time.ticks_ms()
-        if time.ticks_diff(now, started) > _LONGEST_MS:
-            _refuse(fault or b"took too long")
+        late = time.ticks_diff(now, started) > _LONGEST_MS
         if kind is None:
-            if found and not decoder.inside:
+            if found and not decoder.inside and not fault:
                 return found
             line = framer.unfinished()
+            if late:
+                _refuse(fault or b"took too long")
+            if len(line) != unfinished:
+                # Slow, but not silent.
+                unfinished = len(line)
+                silent_since = now
             if fault or time.ticks_diff(now, silent_since) > _SILENCE_MS:
                 _refuse(fault or b"no end of the certificate came")
             if not decoder.ends(line):
                 continue
         else:
             silent_since = now
+            unfinished = 0
             line = framer.line()
             if _is_command(engine, kind, line):
                 # The next command after a bundle; or the host has given up: it gets its answers.
                 engine.keep(kind)
-                if found and not decoder.inside:
+                if found and not decoder.inside and not fault:
                     return found
                 _refuse(fault or b"no end of the certificate came")
+            if late:
+                _refuse(fault or b"took too long")
             if kind == framing.OVERFLOW:
                 fault = fault or b"line too long"
         if fault:
-            if bytes(line).strip() == pem.END:
+            # Of a bundle there may be more to come.
+            if not many and bytes(line).strip() == pem.END:
                 _refuse(fault)
             continue
         try:
@@ -122,8 +138,11 @@ async def _paste(engine, many):
             continue
         if der is not None:
             found.append(der)
-            if not many or len(found) > _MAX_ROOTS:
+            if not many:
                 return found
+            if len(found) > _MAX_ROOTS:
+                found.clear()
+                fault = b"too many certificates"
 
 
 def _is_command(engine, kind, line):
@@ -137,6 +156,6 @@ def _is_command(engine, kind, line):
         return text == b"AT"
     if kind != framing.COMMAND or not text.startswith(b"AT+"):
         return False
-    if len(text) % 4 or engine.serves(text[3:]):
+    if len(text) % 4 or engine.serves(text[3:].rstrip(b"0123456789")):
         return True
     return b" " in text or b"?" in text or b"=" in text.rstrip(b"=")

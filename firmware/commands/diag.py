@@ -7,6 +7,7 @@ DIAG SCAN [seconds] access points (diag_network.py)
 DIAG PING host [count]
 """
 
+import asyncio
 import gc
 
 import firmware.log as log
@@ -42,17 +43,17 @@ def set_log(module, parameter):
     raise AtError(PARAMETER, b"level, 0 to 4")
 
 
-def heap(module, parameter):
+async def heap(module, parameter):
     """DIAG HEAP: bytes free and used, and the largest block that could be had just now."""
     if parameter:
         raise AtError(PARAMETER)
     gc.collect()
     free = gc.mem_free()
     used = gc.mem_alloc()
-    return b"free %d used %d largest %d" % (free, used, _largest(free))
+    return b"free %d used %d largest %d" % (free, used, await _largest(free))
 
 
-def _largest(most):
+async def _largest(most):
     """The largest block of the heap, found by halving, to 1 % or 64 bytes."""
     low = 0
     high = most
@@ -64,4 +65,6 @@ def _largest(most):
         except MemoryError:
             high = size
         gc.collect()
+        # A collection may take 10 ms on a chip.
+        await asyncio.sleep_ms(0)
     return low

@@ -28,6 +28,12 @@ def _roots(module):
     return b"trial" if module.config.trial_roots() else b"proven"
 
 
+def _defender(module):
+    if module.defender:
+        return module.defender.status
+    return b"off" if module.config.get(b"Defender") == b"0" else b"not started"
+
+
 # In the order in which they are shown.
 _LINES = (
     (b"mode", lambda m: m.mode.name()),
@@ -49,7 +55,7 @@ _LINES = (
     (b"lost", _lost),
     (b"identity-faults", lambda m: _words(m.identity.faults)),
     (b"root-ca", _roots),
-    (b"defender", lambda m: m.defender.status if m.defender else b"off"),
+    (b"defender", _defender),
 )
 
 

@@ -1,4 +1,4 @@
-"""Events and status (guide, chapter 6; 4.1.7.6; decision D16)."""
+"""Events and status (guide, chapter 6; 3.6.1, 4.1.7.6; decision D16): what a host polls."""
 
 from firmware.at.errors import KEY_UNKNOWN, AtError
 
@@ -13,3 +13,8 @@ def stat_query(module, command):
     if command.brief(KEY_UNKNOWN).lower() != b"overflow":
         raise AtError(KEY_UNKNOWN)
     return b"1" if module.messages.take_overflow() else b"0"
+
+
+def connect_query(module, command):
+    """CONNECT? (3.6.1)."""
+    return b"1" if module.session.connected() else b"0"

@@ -17,11 +17,6 @@ async def connect(module, command):
     return module.profile.connected
 
 
-def connect_query(module, command):
-    """CONNECT? (3.6.1)."""
-    return b"1" if module.session.connected() else b"0"
-
-
 async def disconnect(module, command):
     """DISCONNECT (3.6.3)."""
     await module.session.disconnect()

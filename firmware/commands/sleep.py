@@ -91,8 +91,8 @@ def _light(module, duration):
     while True:
         module.watchdog.feed()
         wait = clock.left(_SLICE_MS)
-        if not wait or module.board.woken():
+        if not wait or module.board.light_sleep(wait):
             break
-        module.board.light_sleep(wait)
+        module.count()
     # The host cannot know otherwise that it is heard again.
     module.events.put(STARTUP)

@@ -8,7 +8,7 @@ A function is called with the application's parts (`app.Module`) and the `at.gra
 COMMANDS = {
     # 3.6 Power and connection control
     b"CONNECT": ("power", "connect", False, False),
-    b"CONNECT?": ("power", "connect_query", False, False),
+    b"CONNECT?": ("diagnosis", "connect_query", False, False),
     b"DISCONNECT": ("power", "disconnect", False, False),
     b"SLEEP": ("sleep", "sleep", True, True),
     b"CONFMODE": ("power", "confmode", False, True),

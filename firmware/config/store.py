@@ -120,9 +120,13 @@ class Store:
 
     def clear(self, names):
         """Remove the values `names`, all or none: a power cut in between is made good at the next
-        start. Raises OSError when the flash refuses."""
+        start. Raises OSError when the flash refuses, and then nothing was removed."""
         self.write(_CLEARING, " ".join(names).encode())
-        self._finish_clearing()
+        try:
+            self._finish_clearing()
+        except OSError as error:
+            # It is decided by now; the next start goes on.
+            log(ERROR, "store: clearing not finished, errno", error.errno)
 
     def _finish_clearing(self):
         names = self.read(_CLEARING)

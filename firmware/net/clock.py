@@ -5,6 +5,7 @@ import time
 
 from micropython import const
 
+from firmware import version
 from firmware.config.checks import split_host
 from firmware.log import INFO, WARNING, log
 
@@ -88,6 +89,11 @@ class Clock:
             except (OSError, ValueError) as error:
                 failure = error
                 log(WARNING, "clock: SNTP failed:", error)
+                continue
+            if seconds < version.RELEASED:
+                # It would make certificates valid again that have expired.
+                failure = ValueError("SNTP answer from the past")
+                log(WARNING, "clock: SNTP answer from before this release:", seconds)
                 continue
             self._set(seconds, milliseconds)
             self._fixed_at = seconds

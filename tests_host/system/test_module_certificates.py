@@ -40,13 +40,55 @@ def test_a_command_right_behind_a_bundle(make_module, certificates):
     assert module.command(b"AT+DIAG INFO root-ca") == b"OK trial"
 
 
-@pytest.mark.parametrize("command", [b"AT", b"AT+RESET", b"AT+CONNECT?", b"at+get"])
+@pytest.mark.parametrize("command", [b"AT", b"AT+RESET", b"AT+CONNECT?", b"at+get", b"AT+GET12"])
 def test_a_command_in_the_middle_is_answered(make_module, certificates, command):
     module = make_module()
     half = b"".join(certificates.pem("host-first").splitlines(keepends=True)[:3])
     module.write(b"AT+CONF HOTAcertificate=pem\n" + half + command + b"\n")
     assert module.read_line() == b"ERR23 INVALID SIGNATURE no end of the certificate came"
-    assert module.read_line().startswith(b"OK")
+    assert module.read_line().startswith((b"OK", b"ERR8"))
+
+
+@pytest.mark.parametrize("which", ["damaged", "too many"])
+def test_the_rest_of_a_bundle_is_no_command(make_module, certificates, which):
+    module = make_module()
+    bundle = certificates.pem("six")
+    if which == "damaged":
+        bundle = bundle.replace(b"\n", b"\n!\n", 2)
+    module.write(b"AT+CONF RootCA=pem\n" + bundle + b"QQAT\n")
+    reply = module.read_line(20)
+    assert reply.startswith(b"ERR23 INVALID SIGNATURE ")
+    assert (b"too many" in reply) == (which == "too many")
+    assert module.command(b"AT+DIAG INFO noise") == b"OK 0"
+    assert module.command(b"AT+DIAG INFO root-ca") == b"OK proven"
+
+
+def test_roots_that_tls_cannot_use_are_refused(make_module):
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(True, None), True)
+        .sign(key, None)
+    )
+    module = make_module()
+    pem = made.public_bytes(serialization.Encoding.PEM).replace(b"\n", b"\\A")
+    reply = module.command(b"AT+CONF RootCA=" + pem)
+    assert reply == b"ERR23 INVALID SIGNATURE not usable for TLS"
+    assert module.command(b"AT+DIAG INFO root-ca") == b"OK proven"
 
 
 def test_two_pastes_one_behind_the_other(make_module, certificates):

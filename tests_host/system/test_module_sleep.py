@@ -42,25 +42,42 @@ def test_mode_0_keeps_port_and_configuration_until_connect(module):
     assert module.command(b"AT+EVENT?") == b"OK"
 
 
-def test_mode_0_ends_with_its_time_or_with_wake(module):
-    for ended in (lambda: None, lambda: module.pin("WAKE", 0)):
-        line = b"AT+SLEEP 1" if not ended.__code__.co_names else b"AT+SLEEP 1000"
-        assert module.command(line) == b"OK"
-        time.sleep(0.3)
-        assert module.get("cpu_hz") == 80000000
-        ended()
-        until = time.monotonic() + 5
-        while module.get("cpu_hz") != 160000000:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-    module.pin("WAKE", 1)
+def wait_speed(module, hz, seconds=5):
+    until = time.monotonic() + seconds
+    while module.get("cpu_hz") != hz:
+        assert time.monotonic() < until, f"the CPU does not run at {hz}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("duration", [b" 1", b" 1000"])
+def test_mode_0_ends_with_its_time_or_with_wake(module, duration):
+    assert module.command(b"AT+SLEEP" + duration) == b"OK"
+    wait_speed(module, 80000000)
+    if duration == b" 1000":
+        module.pin("WAKE", 0)
+    wait_speed(module, 160000000)
+    assert module.command(b"AT+EVENT?") == b"OK"
 
 
 def test_a_second_sleep_replaces_the_first(module):
     assert module.command(b"AT+SLEEP 1") == b"OK"
-    assert module.command(b"AT+SLEEP 1000") == b"OK"
+    assert module.command(b"AT+SLEEP 3") == b"OK"
     time.sleep(1.5)
     assert module.get("cpu_hz") == 80000000
+    wait_speed(module, 160000000)
+    assert module.command(b"AT+SLEEP") == b"OK"
+    assert module.command(b"AT+SLEEP") == b"OK"
+    connect(module)
+    assert module.get("cpu_hz") == 160000000
+
+
+def test_a_short_pulse_on_wake_ends_light_sleep(module):
+    assert module.command(b"AT+SLEEP1 600") == b"OK"
+    time.sleep(0.3)
+    module.pin("WAKE", 0)
+    time.sleep(0.01)
+    module.pin("WAKE", 1)
+    wait_level(module, 1)
 
 
 def test_light_sleep_loses_bytes_and_keeps_memory(module):

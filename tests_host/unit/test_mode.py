@@ -11,6 +11,8 @@ LEGAL = {
     ("init", "configuration"),
     ("init", "normal"),
     ("configuration", "normal"),
+    ("configuration", "idle"),
+    ("normal", "idle"),
     ("normal", "configuration"),
     ("normal", "ota"),
     ("ota", "normal"),

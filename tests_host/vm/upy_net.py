@@ -234,6 +234,21 @@ async def test_a_fix_outlives_a_reset_while_the_clock_goes_on():
         Clock.now = _NOW
 
 
+async def test_a_time_before_this_release_is_no_time():
+    clock, asked = _clock(Store(), [(1700000000, 0), (1700000000, 0)])
+    try:
+        await clock.ensure()
+    except ClockError as error:
+        assert error.args[0] == b"no time: SNTP answer from the past", error
+    else:
+        raise AssertionError("no error")
+    assert clock.show() is None
+    # The next answer may be right.
+    clock, asked = _clock(Store(), [(1700000000, 0), (_THEN, 0)])
+    await clock.ensure()
+    assert len(asked) == 2
+
+
 async def test_no_answer_and_nothing_known():
     clock, asked = _clock(Store(), [OSError(110), OSError(110)])
     try:
