@@ -4,6 +4,7 @@ Nothing else knows all the parts. It is needed once: `make` drops it from memory
 may be handed a function of this file.
 """
 
+import os
 import random
 import sys
 import time
@@ -11,17 +12,18 @@ import time
 from micropython import const
 
 import firmware
-from firmware import buffers, module, version
+from firmware import buffers, config, module, version
 from firmware.at.engine import Engine
 from firmware.at.reply import Writer
 from firmware.board import BAUD, BOARDS, TXBUF, Board
 from firmware.cloud.backoff import Backoff
 from firmware.cloud.session import Session
 from firmware.commands.table import COMMANDS, OCCASIONAL
+from firmware.config import factory
 from firmware.config.dictionary import Dictionary
-from firmware.config.identity import Identity
 from firmware.config.store import Store
 from firmware.events import Events
+from firmware.log import WARNING, log
 from firmware.messages import Messages
 from firmware.net.clock import Clock
 from firmware.net.wifi import Wifi
@@ -39,17 +41,40 @@ def make():
     """The module, ready for its `main()`."""
     import machine
 
-    identity = Identity(machine.unique_id())
-    board = Board(identity.board)
+    identity = factory.load(machine.unique_id())
+    board = Board(_board_name(identity.board))
     # The other boards are no longer of interest.
     BOARDS.clear()
     made = module.Module(V05, identity, board)
     _connect(made, machine.RTC())
     _provide(made)
     # Python finds a module by this entry and by its package's attribute.
-    del sys.modules["firmware.app"]
-    delattr(firmware, "app")
+    for package, name in ((firmware, "app"), (config, "factory")):
+        del sys.modules[package.__name__ + "." + name]
+        delattr(package, name)
     return made
+
+
+def _board_name(name):
+    """`name` if there is such a board, else the one that suits the chip: a host that reaches the
+    wrong pins reaches nobody."""
+    if name in BOARDS:
+        return name
+    suited = _suited(os.uname().machine)
+    log(WARNING, "board: not told which, taken for", suited)
+    return suited
+
+
+def _suited(machine_name):
+    """The first board of `BOARDS` with the chip that MicroPython says it runs on."""
+    chip = "esp32"
+    for longer in ("esp32s3", "esp32c3"):
+        if longer in machine_name.lower().replace("-", ""):
+            chip = longer
+    for name in sorted(BOARDS):
+        if BOARDS[name]["chip"] == chip:
+            return name
+    raise ValueError("no board for " + machine_name)
 
 
 def _connect(made, rtc):

@@ -43,35 +43,15 @@ BOARDS = {
 }
 
 
-def _suited(machine_name):
-    """The first board of `BOARDS` with the chip that MicroPython says it runs on."""
-    chip = "esp32"
-    for longer in ("esp32s3", "esp32c3"):
-        if longer in machine_name.lower().replace("-", ""):
-            chip = longer
-    for name in sorted(BOARDS):
-        if BOARDS[name]["chip"] == chip:
-            return name
-    raise ValueError("no board for " + machine_name)
-
-
 class Board:
     """One board's hardware, made from its row of `BOARDS`.
 
-    name: a key of `BOARDS`; None, or a name that is not there, gets the board that suits the
-    chip: a host that reaches the wrong pins reaches nobody.
+    name: a key of `BOARDS`.
     """
 
     def __init__(self, name):
-        import os
-
         import machine
 
-        from firmware.log import WARNING, log
-
-        if name not in BOARDS:
-            name = _suited(os.uname().machine)
-            log(WARNING, "board: not told which, taken for", name)
         row = BOARDS[name]
         self.name = name
         self.chip = row["chip"]

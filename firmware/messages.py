@@ -14,8 +14,8 @@ QUEUE_MESSAGES = const(128)
 MESSAGE_BYTES = const(5000)
 
 # Messages leave this much of the heap to everything else, even if the queue then holds less: the
-# features that are imported when they are needed. 1,024 words, of 4 bytes on a board.
-RESERVE = 1024 * (8 if sys.maxsize >> 31 else 4)
+# features that are imported when they are needed. 768 words, of 4 bytes on a board.
+RESERVE = 768 * (8 if sys.maxsize >> 31 else 4)
 
 # What AWS IoT Core lets pass: bytes of a topic and slashes in it.
 _TOPIC_BYTES = const(256)

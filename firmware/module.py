@@ -30,7 +30,7 @@ _TURN_MS = const(1000)
 _LINK_LOST_TURNS = const(10)
 
 # What has to be free before the reports are loaded: themselves, and a connection.
-_DEFENDER_HEAP = 3 * messaging.RESERVE
+_DEFENDER_HEAP = 4 * messaging.RESERVE
 
 
 class Module:

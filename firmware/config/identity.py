@@ -1,26 +1,23 @@
 """What was put into the module when it was made: names, certificates, private key.
 
-The files are written by the manufacturing tool (`/factory`), and no command writes or clears them.
-One of them, `sums`, has a line for each of the others, `name CRC-32` (hexadecimal), and a last one
-for the lines before it. The private key leaves this module only towards the TLS library.
+The files are written by the manufacturing tool (`/factory`), and no command writes or clears them;
+factory.py reads them at the start. The private key leaves this module only towards the TLS
+library.
 """
-
-import binascii
-import json
 
 from firmware.config.bundle import split
 from firmware.log import ERROR, log
 
-_FOLDER = "/factory/"
+FOLDER = "/factory/"
 
 # Without these there can be no connection.
 _NEEDED = ("cert.der", "key.der", "roots.der")
 
 
-def _read(name):
-    """A file's bytes, or b"" when it is not there."""
+def read(name):
+    """A factory file's bytes, or b"" when it is not there."""
     try:
-        with open(_FOLDER + name, "rb") as file:
+        with open(FOLDER + name, "rb") as file:
             return file.read()
     except OSError as error:
         if error.errno != 2:  # ENOENT
@@ -28,59 +25,27 @@ def _read(name):
         return b""
 
 
-def _texts(info):
-    """`info` if it is a dictionary of texts. Raises ValueError."""
-    if not isinstance(info, dict):
-        raise ValueError("no description")
-    for value in info.values():
-        if not isinstance(value, str):
-            raise ValueError("not a text")
-    return info
-
-
 class Identity:
-    """The factory data. uid: the chip's own number, as bytes.
+    """The factory data. uid: the chip's own number, as text in bytes.
 
-    `faults` names the files that are damaged: what was in them is not used.
+    `faults` names the files that are damaged: what was in them is not used. What factory.py fills
+    in: `board` (None: what suits the chip), `endpoint`, `ntp`, `thing`, `about`, and whether there
+    is a certificate of our own, `certified`.
     """
 
     def __init__(self, uid):
-        self.uid = "".join("%02x" % c for c in uid).encode()
+        self.uid = uid
         self.faults = []
-        self._check_sums()
-        info = self._sound("module.json")
-        try:
-            info = _texts(json.loads(info)) if info else {}
-        except ValueError as error:
-            self._fault("module.json", error)
-            info = {}
-        # None: what suits the chip.
-        self.board = info.get("board")
-        self.endpoint = info.get("endpoint", "").encode()
-        self.ntp = info.get("ntp", "pool.ntp.org").encode()
-        self.thing = info.get("thing", "").encode() or self.uid
-        self.about = info.get("about", "").encode()
-        # Whether there is a certificate of our own, to be read when it is needed.
-        self.certified = bool(self.certificate())
+        self.board = None
+        self.endpoint = b""
+        self.ntp = b""
+        self.thing = uid
+        self.about = b""
+        self.certified = False
 
-    def _check_sums(self):
-        lines = _read("sums").split(b"\n")
-        if len(lines) < 2:
-            # Made before there were sums.
-            return
-        body = b"\n".join(lines[:-2]) + b"\n"
-        if lines[-2] != b"sums %08x" % binascii.crc32(body):
-            # Nothing can be said of the others then.
-            self._fault("sums", "checksum")
-            return
-        for line in lines[:-2]:
-            name, _, wanted = line.partition(b" ")
-            name = name.decode()
-            if wanted != b"%08x" % binascii.crc32(_read(name)):
-                self._fault(name, "checksum")
-
-    def _fault(self, name, error):
-        log(ERROR, "identity: lost", name, error)
+    def note(self, name, why):
+        """The factory file `name` is damaged; `why` is for the log."""
+        log(ERROR, "identity: lost", name, why)
         if name not in self.faults:
             self.faults.append(name)
 
@@ -91,14 +56,15 @@ class Identity:
                 return name
         return None
 
-    def _sound(self, name):
-        return b"" if name in self.faults else _read(name)
+    def sound(self, name):
+        """A factory file's bytes, b"" when it is damaged or not there."""
+        return b"" if name in self.faults else read(name)
 
     def _certificates(self, name):
         try:
-            return split(self._sound(name))
+            return split(self.sound(name))
         except ValueError as error:
-            self._fault(name, error)
+            self.note(name, error)
             return []
 
     def certificate(self):
@@ -115,4 +81,4 @@ class Identity:
 
     def private_key(self):
         """The device's private key in DER: for the TLS library only."""
-        return self._sound("key.der")
+        return self.sound("key.der")

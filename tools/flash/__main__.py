@@ -37,8 +37,8 @@ import sys, machine
 if "/app/a" not in sys.path:
     sys.path.insert(0, "/app/a")
 import firmware.app
-from firmware.config.identity import Identity
-identity = Identity(machine.unique_id())
+from firmware.config.factory import load
+identity = load(machine.unique_id())
 if identity.faults or not identity.certificate() or not identity.roots():
     raise ValueError("identity not readable: %s" % identity.faults)
 """
