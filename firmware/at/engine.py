@@ -205,15 +205,16 @@ class Engine:
 
     def _give_back(self):
         """Drop the occasional modules from memory. Memory may be what is lacking."""
-        self.borrowed = False
         for _ in range(2):
             try:
                 self._drop_occasional()
+                self.borrowed = False
                 break
             except MemoryError:
-                # What has been dropped so far makes room for the rest.
+                # What has been dropped so far makes room for the rest, now or after the next
+                # command.
+                print("no memory to drop modules with")
                 gc.collect()
-                self.borrowed = True
         gc.collect()
 
     def _drop_occasional(self):
@@ -222,6 +223,8 @@ class Engine:
         start = 0
         while start < len(text):
             end = text.find(" ", start)
+            if end < 0:
+                end = len(text)
             path = text[start:end]
             start = end + 1
             if path in sys.modules:

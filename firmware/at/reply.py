@@ -88,11 +88,21 @@ class Writer:
         """Answer failure `code` of Table 1, always with its text."""
         self._begin()
         self._add(b"ERR%d " % code)
-        self._add(self._profile.errors.split(b"|")[code])
+        self._add(self._text(code))
         if detail:
             self._add(b" ")
             await self.escaped(detail)
         await self._end()
+
+    def _text(self, code):
+        """The text of Table 1 for `code`; the others are not made, for lack of memory may be what
+        is told."""
+        texts = self._profile.errors
+        start = 0
+        for _ in range(code):
+            start = texts.find(b"|", start) + 1
+        end = texts.find(b"|", start)
+        return texts[start : end if end >= 0 else len(texts)]
 
     async def escaped(self, data):
         """Put out `data` (bytes) with the escapes of a reply's detail."""

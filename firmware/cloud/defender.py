@@ -69,7 +69,7 @@ _CODE = const(32)
 class Defender:
     """Reports for one module.
 
-    module: the application's parts (`app.Module`), of which it uses identity, config, clock,
+    module: the application's parts (`module.Module`), of which it uses identity, config, clock,
     session, messages and store.
 
     `status` (bytes) is what became of the last report: `waiting` before the first, `accepted`,

@@ -46,6 +46,7 @@ async def connect(session, started):
     session.to(JOINING)
     try:
         if _late(started):
+            # Only what ran out of memory comes here a second time.
             raise ConnectError(b"no memory")
         get = session.config.get
         await session.wifi.join(get(b"SSID"), get(b"Passphrase"), _JOIN_MS)
@@ -61,7 +62,7 @@ async def connect(session, started):
     except (ConnectError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001
-        # A driver that refuses, no memory, a defect: the cause is told, and a later CONNECT
+        # A driver that refuses, a defect: the cause is told, and a later CONNECT
         # finds the state that it needs.
         sys.print_exception(error)
         raise ConnectError(b"internal error, " + type(error).__name__.encode())

@@ -128,7 +128,7 @@ class Session:
         try:
             await self._open()
         except ConnectError as error:
-            self.to(DOWN)
+            self._stop()
             self.backoff.failed()
             self.last_failure = error.args[0]
             log(WARNING, "session: unable to connect:", error.args[0])
@@ -149,14 +149,17 @@ class Session:
 
                 return await opening.connect(self, started)
             except MemoryError:
+                self._stop()
                 gc.collect()
-                if self.state == DOWN:
-                    self.to(JOINING)
                 if not self._messages.give_way():
                     raise ConnectError(b"no memory")
                 log(WARNING, "session: no memory to connect with, messages were lost for it")
-                self.to(DOWN)
                 gc.collect()
+
+    def _stop(self):
+        """Be DOWN, wherever connecting had got to."""
+        if self.state != DOWN:
+            self.to(DOWN)
 
     def prepare(self):
         """Why a CONNECT cannot work, before the network is troubled: bytes, empty when it may."""

@@ -2,7 +2,7 @@
 
     word, with "?" for a query -> (module in this package, function, takes a suffix, a parameter)
 
-A function is called with the application's parts (`app.Module`) and the `at.grammar.Command`.
+A function is called with the application's parts (`module.Module`) and the `at.grammar.Command`.
 """
 
 COMMANDS = {

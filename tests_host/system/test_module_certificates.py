@@ -3,7 +3,9 @@
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from tests_host.certificates import self_signed
 from tests_host.conformance.certificates import Certificates
 
 
@@ -64,28 +66,9 @@ def test_the_rest_of_a_bundle_is_no_command(make_module, certificates, which):
 
 
 def test_roots_that_tls_cannot_use_are_refused(make_module):
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
-    key = ed25519.Ed25519PrivateKey.generate()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(True, None), True)
-        .sign(key, None)
-    )
     module = make_module()
-    pem = made.public_bytes(serialization.Encoding.PEM).replace(b"\n", b"\\A")
+    key = ed25519.Ed25519PrivateKey.generate()
+    pem = self_signed("odd", key, ca=True, digest=None).replace(b"\n", b"\\A")
     reply = module.command(b"AT+CONF RootCA=" + pem)
     assert reply == b"ERR23 INVALID SIGNATURE not usable for TLS"
     assert module.command(b"AT+DIAG INFO root-ca") == b"OK proven"
@@ -122,27 +105,9 @@ def test_messages_arrive_while_a_certificate_is_pasted(make_module, certificates
 
 
 def test_keys_that_could_never_verify_anything_are_refused(make_module):
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP384R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "p384")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
     module = make_module()
-    pem = made.public_bytes(serialization.Encoding.PEM).replace(b"\n", b"\\A")
+    key = ec.generate_private_key(ec.SECP384R1())
+    pem = self_signed("p384", key).replace(b"\n", b"\\A")
     reply = module.command(b"AT+CONF HOTAcertificate=" + pem)
     assert reply.startswith(b"ERR23 INVALID SIGNATURE ")
     assert module.command(b"AT+CONF? HOTAcertificate") == b"OK"

@@ -1,12 +1,9 @@
 """New root certificates prove themselves before the old ones go (guide 7.11, decision D13)."""
 
-import datetime
-
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests_host.certificates import self_signed
 from tests_host.system.conftest import connect, next_event, reset
 
 UNTRUSTED = b"ERR14 UNABLE TO CONNECT server certificate not trusted"
@@ -15,22 +12,7 @@ UNTRUSTED = b"ERR14 UNABLE TO CONNECT server certificate not trusted"
 @pytest.fixture(scope="module")
 def foreign():
     """A root that has signed nothing here, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Another Root")])
-    day = datetime.timedelta(days=1)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - day)
-        .not_valid_after(now + 365 * day)
-        .add_extension(x509.BasicConstraints(True, None), True)
-        .sign(key, hashes.SHA256())
-    )
-    return made.public_bytes(serialization.Encoding.PEM)
+    return self_signed("Another Root", ca=True)
 
 
 def give(module, pem):
@@ -113,20 +95,8 @@ def test_a_root_of_the_right_name_and_the_wrong_date_locks_nobody_out(
     module, cloud, foreign, begin, end
 ):
     present = x509.load_pem_x509_certificate((cloud.state / "ca.pem").read_bytes())
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(present.subject)
-        .issuer_name(present.subject)
-        .public_key(present.public_key())
-        .serial_number(77)
-        .not_valid_before(now + datetime.timedelta(days=begin))
-        .not_valid_after(now + datetime.timedelta(days=end))
-        .add_extension(x509.BasicConstraints(True, None), True)
-        # Nobody looks at the signature of a root.
-        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    )
-    give(module, made.public_bytes(serialization.Encoding.PEM))
+    # Nobody looks at the signature of a root.
+    give(module, self_signed("root", like=present, ca=True, days=(begin, end)))
     connect(module)
     assert roots(module) == b"trial"
 

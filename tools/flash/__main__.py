@@ -43,7 +43,7 @@ if identity.faults or not identity.certificate() or not identity.roots():
     raise ValueError("identity not readable: %s" % identity.faults)
 """
 
-# What the application prints on the console when it has come up (firmware/app.py).
+# What the application prints on the console when it has come up (firmware/module.py).
 _MARK = "module: ready"
 _START_S = 20
 
