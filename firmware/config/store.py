@@ -20,8 +20,11 @@ from firmware.log import ERROR, log
 _MAGIC = b"\xe1\x02"
 _HEADER = const(6)
 
-# Names of values that are to go: while it exists, the work is not done.
-_CLEARING = "clearing"
+# What is to be changed in one transaction: while it exists, the work is not done. For each value
+# the length of its name, the length of the value or _NONE, name, value.
+_CHANGE = "change"
+_PLACE = "<BH"
+_NONE = const(0xFFFF)  # the value is to go
 
 _ENOENT = const(2)
 _EEXIST = const(17)
@@ -54,7 +57,7 @@ class Store:
         try:
             if not os.stat(folder)[0] & 0x4000:
                 raise OSError(_EEXIST, folder)
-            self._finish_clearing()
+            self._finish_change()
         except OSError as error:
             self._faulty(error)
 
@@ -118,29 +121,43 @@ class Store:
         os.rename(self._path(old), self._path(new))
         self.writes += 1
 
-    def clear(self, names):
-        """Remove the values `names`, all or none: a power cut in between is made good at the next
-        start. Raises OSError when the flash refuses, and then nothing was removed."""
-        self.write(_CLEARING, " ".join(names).encode())
-        try:
-            self._finish_clearing()
-        except OSError as error:
-            # It is decided by now; the next start goes on.
-            log(ERROR, "store: clearing not finished, errno", error.errno)
+    def change(self, values):
+        """Keep, or with None remove, all of `values` ({name: bytes or None}) or none: a power cut
+        in between is made good at the next start. Raises OSError when the flash refuses: nothing
+        was changed then, or what could not be is in `lost`."""
+        plan = b""
+        for name, value in values.items():
+            size = _NONE if value is None else len(value)
+            plan += struct.pack(_PLACE, len(name), size) + name.encode() + (value or b"")
+        self.write(_CHANGE, plan)
+        error = self._finish_change()
+        if error:
+            raise error
 
-    def _finish_clearing(self):
-        names = self.read(_CLEARING)
-        if names is None:
-            return
-        for name in names.decode().split():
+    def _finish_change(self):
+        """Do what the plan says, if there is one; returns the last OSError of a value."""
+        fault = None
+        plan = self.read(_CHANGE) or b""
+        at = 0
+        while at < len(plan):
+            length, size = struct.unpack_from(_PLACE, plan, at)
+            at += struct.calcsize(_PLACE) + length
+            name = plan[at - length : at].decode()
             try:
-                self._remove(name)
+                if size == _NONE:
+                    self.remove(name)
+                else:
+                    at += size
+                    self.write(name, plan[at - size : at])
             except OSError as error:
-                # No file, for instance: then it is no value either, and must not stop the rest.
-                self.damaged(name, "not removed, errno %d" % error.errno)
-        self._remove(_CLEARING)
+                # A folder in its place, for instance: it must not stop the rest.
+                self.damaged(name, "not changed, errno %d" % error.errno)
+                fault = error
+        self.remove(_CHANGE)
+        return fault
 
-    def _remove(self, name):
+    def remove(self, name):
+        """Remove the value `name` if there is one. Raises OSError."""
         try:
             os.remove(self._path(name))
         except OSError as error:

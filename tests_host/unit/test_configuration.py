@@ -190,12 +190,15 @@ def test_a_factory_reset_forgets_what_table_2_says(config, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["OTAcertificate", "RootCA", "time"]
 
 
-@pytest.mark.parametrize("step", range(1, 12))
-def test_clearing_is_all_or_nothing(tmp_path, monkeypatch, step):
+OLD = {"a": b"a", "b": b"b", "c": b"c", "fresh": None}
+NEW = {"a": None, "b": b"other", "c": None, "fresh": b"x" * 700}
+
+
+@pytest.mark.parametrize("step", range(1, 14))
+def test_a_change_is_all_or_nothing(tmp_path, monkeypatch, step):
     """The power goes at any call of the filesystem; the next start finishes or knows nothing."""
-    names = ["a", "b", "c"]
     store = Store(str(tmp_path))
-    for name in (*names, "kept"):
+    for name in ("a", "b", "c", "kept"):
         store.write(name, name.encode())
     calls = []
 
@@ -214,18 +217,26 @@ def test_clearing_is_all_or_nothing(tmp_path, monkeypatch, step):
     for name in ("rename", "remove"):
         monkeypatch.setattr(os, name, limited(getattr(os, name)))
     try:
-        store.clear(names)
+        store.change(NEW)
     except Cut:
         pass
     else:
-        assert step > 5
+        assert step > 6
     monkeypatch.undo()
     again = Store(str(tmp_path))
-    left = [name for name in names if again.read(name) is not None]
-    assert left in ([], names)
-    assert (left == names) == (step == 1)
+    assert {name: again.read(name) for name in OLD} == (OLD if step == 1 else NEW)
     assert again.read("kept") == b"kept"
-    assert not (tmp_path / "clearing").exists()
+    assert not (tmp_path / "change").exists()
+
+
+def test_what_cannot_be_changed_is_told_and_the_rest_is_done(tmp_path):
+    store = Store(str(tmp_path))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "full").write_bytes(b"")
+    with pytest.raises(OSError):
+        store.change({"a": b"1", "b": b"2", "c": b"3"})
+    assert store.lost == ["b"]
+    assert (store.read("a"), store.read("c")) == (b"1", b"3")
 
 
 def test_a_store_without_a_folder_says_so(tmp_path):
