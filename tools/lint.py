@@ -31,13 +31,14 @@ _LAYERS = {
     "confmode": {"net", "config", "events", "messages"},
     "commands": {"at", "cloud", "ota", "confmode", "net", "config", "events", "messages", "mode"},
     "mode": set(),
+    "borrowed": set(),
     "board": set(),
     "profile": set(),
     "version": set(),
     "log": set(),
 }
 # Leaves that every part may import.
-_PLAIN = {"log", "profile", "version"}
+_PLAIN = {"borrowed", "log", "profile", "version"}
 
 # Modules that a stock image has, or that MicroPython gives every program.
 _DEVICE_MODULES = {

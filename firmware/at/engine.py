@@ -27,6 +27,7 @@ from firmware.at.errors import (
     QUERY,
     AtError,
 )
+from firmware.borrowed import drop
 from firmware.log import ERROR, log
 
 # Escapes decoded before other tasks get a turn.
@@ -207,7 +208,7 @@ class Engine:
         """Drop the occasional modules from memory. Memory may be what is lacking."""
         for _ in range(2):
             try:
-                self._drop_occasional()
+                drop(self._occasional)
                 self.borrowed = False
                 break
             except MemoryError:
@@ -216,25 +217,6 @@ class Engine:
                 print("no memory to drop modules with")
                 gc.collect()
         gc.collect()
-
-    def _drop_occasional(self):
-        """In small steps: splitting the text would need one large piece of memory."""
-        text = self._occasional
-        start = 0
-        while start < len(text):
-            end = text.find(" ", start)
-            if end < 0:
-                end = len(text)
-            path = text[start:end]
-            start = end + 1
-            if path in sys.modules:
-                dot = path.rfind(".")
-                package = sys.modules[path[:dot]]
-                name = path[dot + 1 :]
-                # Both or none: the name in its package holds the module too.
-                if hasattr(package, name):
-                    delattr(package, name)
-                del sys.modules[path]
 
     async def _unescape(self, command):
         """Decode the parameter in place, with turns for other tasks in between."""
