@@ -16,7 +16,7 @@ from firmware.log import INFO, WARNING, log
 from firmware.net.clock import ClockError
 from firmware.net.wifi import WifiError
 from lib import mqtt_link
-from lib.mqtt_codec import MQTTException
+from lib.mqtt_codec import BY_SERVER, MQTTException
 
 _PORT = const(8883)
 
@@ -25,38 +25,57 @@ _PORT = const(8883)
 _JOIN_MS = const(22000)
 _OPEN_MS = const(25000)
 
+# mbedTLS: the other side has sent a fatal alert.
+_ALERT = const(-0x7780)
+
 # Opening begins no later than this after the CONNECT: the resolver alone may take 19 s.
 _LATEST_MS = const(92000)
+
+
+# An identity on trial that is refused gets a second try: a cloud may need a moment to know it.
+_SECOND_MS = const(3000)
 
 
 class _Untrusted(ConnectError):
     """With these roots the server's certificate is not accepted."""
 
 
-def _late(started):
-    """True when a CONNECT that began at the tick `started` has no time left for opening."""
-    return time.ticks_diff(time.ticks_ms(), started) > _LATEST_MS
+class _Refused(ConnectError):
+    """The cloud has said no to who we are."""
 
 
 async def connect(session, started):
     """Take `session` from DOWN to the end of OPENING. Raises ConnectError, MemoryError.
 
-    Waits the back-off out first. Never takes 120 s from the tick `started`."""
+    Waits the back-off out first. Never takes 120 s from the tick `started`. Without a device
+    certificate one is asked for first."""
+
+    def late():
+        # True when there is no time left for opening.
+        return time.ticks_diff(time.ticks_ms(), started) > _LATEST_MS
+
     await asyncio.sleep_ms(session.backoff.remaining())
     session.to(JOINING)
     try:
-        if _late(started):
+        if late():
             # Only what ran out of memory comes here a second time.
             raise ConnectError(b"no memory")
         get = session.config.get
         await session.wifi.join(get(b"SSID"), get(b"Passphrase"), _JOIN_MS)
         session.to(DATING)
         await session.clock.ensure()
-        if _late(started):
+        if late():
             # A resolver that nobody answers holds everything up, and would do so again.
             raise ConnectError(b"network too slow")
         session.to(OPENING)
-        await _open(session, started)
+        if not session.identity.certified:
+            from firmware.cloud import provisioning
+
+            await provisioning.claim(session, late)
+            session.context = None
+            if late():
+                raise ConnectError(b"provisioned, no time left to connect")
+        await _open_as_ourselves(session, late)
     except (WifiError, ClockError) as error:
         raise ConnectError(error.args[0])
     except (ConnectError, MemoryError):
@@ -68,38 +87,60 @@ async def connect(session, started):
         raise ConnectError(b"internal error, " + type(error).__name__.encode())
 
 
-async def _open(session, started):
+async def _open_as_ourselves(session, late):
+    """A connection as the thing that we are, or have become (an identity on trial)."""
+    identity = session.identity
+    try:
+        try:
+            await _open(session, late)
+        except _Refused:
+            if not identity.on_trial or late():
+                raise
+            await asyncio.sleep_ms(_SECOND_MS)
+            await _open(session, late)
+    except _Refused as error:
+        if identity.on_trial and identity.trial_failed():
+            log(WARNING, "session: identity on trial dropped:", error.args[0])
+            session.context = None
+        raise
+    if identity.on_trial:
+        identity.trial_worked()
+
+
+async def _open(session, late):
     """A connection that the roots on trial vouch for, else the proven ones (D13)."""
+    thing = session.identity.thing
     trial = session.config.trial_roots()
     if trial:
         try:
-            context = _context(session, trial)
-            await _open_with(session, context)
-            session.context = context
+            own = context(session, trial)
+            await open_with(session, own, thing)
+            session.context = own
             session.config.trial_worked()
             return
         except _Untrusted as error:
             log(WARNING, "session: RootCA on trial:", error.args[0])
-            if _late(started):
+            if late():
                 raise
         # Not to be held while the next one is made.
-        context = trial = None
+        own = trial = None
         gc.collect()
     if session.context is None:
-        session.context = _context(session, session.config.get(b"RootCA"))
-    await _open_with(session, session.context)
+        session.context = context(session, session.config.get(b"RootCA"))
+    await open_with(session, session.context, thing)
 
 
-async def _open_with(session, context):
-    """TCP, TLS, CONNECT, CONNACK."""
+async def open_with(session, tls, client_id):
+    """TCP, TLS with the context `tls`, CONNECT as `client_id` (bytes), CONNACK."""
     host, port = split_host(session.config.get(b"EndPoint"), _PORT)
     client = session.client
+    client.client_id = client_id
     client.server = client.server_hostname = host.decode()
     client.port = port
     # TLS needs large blocks beside our heap: leave it as much as can be.
     gc.collect()
     log(INFO, "session:", gc.mem_alloc(), "bytes of heap in use")
-    client.ssl = context
+    client.ssl = tls
     try:
         await client.connect(_OPEN_MS)
     except MemoryError:
@@ -107,31 +148,46 @@ async def _open_with(session, context):
         raise
     except (OSError, ValueError, MQTTException) as error:
         client.ssl = None
-        why = describe(error, client.failed_stage)
+        stage = client.failed_stage
+        why = describe(error, stage)
         if isinstance(error, ValueError):
             # What TLS says of certificates: a root on trial that has expired is as bad as a
             # foreign one.
             raise _Untrusted(why)
-        raise ConnectError(why)
+        raise (_Refused if _refuses(error, stage) else ConnectError)(why)
     if client.stage != mqtt_link.UP:
         # Accepted, and ended before this task had its turn.
         client.ssl = None
         raise ConnectError(describe(client.closed, None))
 
 
-def _context(session, roots):
-    """A TLS context that trusts `roots` (list of DER) and shows our certificate."""
-    context = session.make_context()
+def _refuses(error, stage):
+    """True when the cloud has ended it because of who we are: an alert in the handshake, a code
+    in CONNACK, a close in its place (AWS does that)."""
+    if stage == mqtt_link.TLS:
+        return isinstance(error, OSError) and error.errno == _ALERT
+    if isinstance(error, MQTTException):
+        # 3 says that the server is unavailable.
+        return error.code == BY_SERVER if error.code <= 0 else error.code != 3
+    return False
+
+
+def context(session, roots, certificate=None, key=None):
+    """A TLS context that trusts `roots` (list of DER) and shows `certificate` with `key` (DER),
+    or our own. Raises ConnectError."""
+    made = session.make_context()
     try:
         for root in roots:
-            context.load_verify_locations(root)
+            made.load_verify_locations(root)
     except (OSError, ValueError) as error:
         log(WARNING, "session: TLS context:", error)
         raise _Untrusted(b"root certificate unusable")
     try:
-        own = session.config.get(b"Certificate")[0]
-        context.load_cert_chain(own, session.identity.private_key())
-    except (OSError, ValueError) as error:
+        if not certificate:
+            certificate = session.identity.certificate()[0]
+            key = session.identity.private_key()
+        made.load_cert_chain(certificate, key)
+    except (IndexError, OSError, ValueError) as error:
         log(WARNING, "session: TLS context:", error)
         raise ConnectError(b"certificate or key unusable")
-    return context
+    return made

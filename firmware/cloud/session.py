@@ -168,8 +168,12 @@ class Session:
             return b"Invalid Endpoint, none is set"
         if not get(b"SSID"):
             return b"no SSID is set"
-        if not get(b"Certificate"):
-            return b"no device certificate"
+        identity = self.identity
+        if not identity.certified:
+            if not identity.claim()[0]:
+                return b"no device certificate"
+            if not identity.template:
+                return b"no provisioning template"
         if not get(b"RootCA") and not self.config.trial_roots():
             return b"no root certificate"
         return b""
@@ -207,11 +211,15 @@ class Session:
             self.client.close(why)
 
     def route(self, topic, handler):
-        """Hand messages on exactly `topic` (bytes) to `handler(payload)` and not to the host.
+        """Hand messages on exactly `topic` (bytes) to `handler(payload)` and not to the host;
+        with None to the host again.
 
         The payload is a memoryview that is valid during the call only. The handler runs where
         messages are received: it must return soon and not raise."""
-        self._routes[topic] = handler
+        if handler:
+            self._routes[topic] = handler
+        else:
+            self._routes.pop(topic, None)
 
     def _arrived(self, topic, payload):
         handler = self._routes.get(topic)

@@ -78,3 +78,13 @@ def seconds(value):
 def qos(value):
     """True for 0 or 1."""
     return value == b"0" or value == b"1"
+
+
+def provision_mode(value):
+    """True for csr or create."""
+    return value == b"csr" or value == b"create"
+
+
+def transport(value):
+    """True for softap or ble."""
+    return value == b"softap" or value == b"ble"

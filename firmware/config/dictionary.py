@@ -27,7 +27,8 @@ _CERTIFICATE = const(16)  # the value is a list of DER certificates; shown as PE
 
 # (name, what may be done with it, check of a new value)
 _TABLE = (
-    # Table 2, and of our own: RootCA (D13) and NTPServer (D25).
+    # Table 2, and of our own: RootCA (D13), NTPServer (D25), how a certificate is asked for, and
+    # what CONFMODE uses.
     (b"About", _READ, None),
     (b"Version", _READ, None),
     (b"TechSpec", _READ, None),
@@ -42,6 +43,8 @@ _TABLE = (
     (b"SSID", _READ | _WRITE | _KEPT | _RESET, checks.ssid),
     (b"Passphrase", _WRITE | _KEPT | _RESET, checks.passphrase),
     (b"NTPServer", _READ | _WRITE | _KEPT | _RESET, checks.endpoint),
+    (b"ProvisionMode", _READ | _WRITE | _KEPT | _RESET, checks.provision_mode),
+    (b"ConfTransport", _READ | _WRITE | _KEPT | _RESET, checks.transport),
     # Table 3, and QoS of our own (D15).
     (b"IPv4Address", _READ, None),
     (b"IPv6Address", _READ, None),
@@ -80,6 +83,7 @@ class Dictionary:
         """Say what key `name` is when nobody has written it: bytes, or a function that returns
         bytes (for a certificate: a list of DER)."""
         self._initial[name] = value
+        self._cache.pop(name, None)
 
     def _row(self, key):
         """The table's row for a key as the host wrote it, or the number of a topic.
@@ -167,12 +171,22 @@ class Dictionary:
 
     def clear(self):
         """Forget what a factory reset forgets (Table 2). Raises OSError."""
-        names = []
-        for name, flags, _ in _TABLE:
-            if flags & _RESET:
-                names.append(name.decode())
-                self._cache.pop(name, None)
-        self._store.clear(names)
+        self.keep({row[0]: None for row in _TABLE if row[1] & _RESET})
+
+    def check(self, name, value):
+        """True when the key `name`, spelt as in the table, may have this value."""
+        _, _, check = self._row(name)
+        return check(value)
+
+    def keep(self, values, others=None):
+        """Keep several checked values, {name: bytes or None for the initial one}, in one
+        transaction; `others`: what else goes into the store with them. Raises OSError."""
+        for name in values:
+            self._cache.pop(name, None)
+        changes = dict(others or {})
+        for name, value in values.items():
+            changes[name.decode()] = value
+        self._store.change(changes)
 
     def query(self, key):
         """`CONF? key` (5.2.2): the value, and whether it is a list of certificates.

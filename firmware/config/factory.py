@@ -23,9 +23,11 @@ def load(uid):
     made.board = info.get("board")
     made.endpoint = info.get("endpoint", "").encode()
     made.ntp = info.get("ntp", "pool.ntp.org").encode()
-    made.thing = info.get("thing", "").encode() or made.uid
+    made.template = info.get("template", "").encode()
     made.about = info.get("about", "").encode()
+    made.thing = info.get("thing", "").encode() or made.uid
     made.certified = bool(made.certificate())
+    made.born = (made.certified, made.thing)
     return made
 
 

@@ -1,8 +1,8 @@
-"""What was put into the module when it was made: names, certificates, private key.
+"""Who the module is: names, certificates, private keys.
 
-The files are written by the manufacturing tool (`/factory`), and no command writes or clears them;
-factory.py reads them at the start. The private key leaves this module only towards the TLS
-library.
+What it was made with is in files (`/factory`) that the manufacturing tool writes and no command
+touches; factory.py reads them at the start. What the cloud has issued since counts more, and is
+kept in the store. A private key leaves this module only towards the TLS library.
 """
 
 from firmware.config.bundle import split
@@ -10,8 +10,18 @@ from firmware.log import ERROR, log
 
 FOLDER = "/factory/"
 
-# Without these there can be no connection.
-_NEEDED = ("cert.der", "key.der", "roots.der")
+# An identity that the cloud has issued, or a person has brought: one value in the store, so that
+# nothing of it is ever there without the rest.
+#
+#     length of the thing's name (1 byte) | name | certificate (DER) | private key (DER)
+_ISSUED = "Identity"
+# Where it is until the cloud has accepted a connection with it.
+TRIAL = "Identity.trial"
+
+
+def record(thing, certificate, key):
+    """An issued identity as it is kept. thing: 1 to 128 bytes; certificate and key: DER."""
+    return bytes((len(thing),)) + thing + certificate + key
 
 
 def read(name):
@@ -26,11 +36,13 @@ def read(name):
 
 
 class Identity:
-    """The factory data. uid: the chip's own number, as text in bytes.
+    """uid: the chip's own number, as text in bytes.
 
-    `faults` names the files that are damaged: what was in them is not used. What factory.py fills
-    in: `board` (None: what suits the chip), `endpoint`, `ntp`, `thing`, `about`, and whether there
-    is a certificate of our own, `certified`.
+    `faults` names the factory files that are damaged: what was in them is not used. What
+    factory.py fills in: `board` (None: what suits the chip), `endpoint`, `ntp`, `template` (of
+    provisioning), `about`, and `born` (certificate there, name of the thing). `thing` is the name
+    that counts now, and `certified` says whether there is a certificate; `on_trial`, whether they
+    are an issued identity that has not made a connection yet.
     """
 
     def __init__(self, uid):
@@ -39,9 +51,88 @@ class Identity:
         self.board = None
         self.endpoint = b""
         self.ntp = b""
-        self.thing = uid
+        self.template = b""
         self.about = b""
+        self.born: tuple = (False, uid)
         self.certified = False
+        self.thing = uid
+        self.on_trial = False
+        self._issued = None
+        self._store = self._config = None
+
+    def attach(self, store, config):
+        """Use the issued identities in `store`; `config` is told of every new name."""
+        self._store = store
+        self._config = config
+        self.choose()
+
+    def choose(self):
+        """Have the identity that counts: on trial, issued, born. To be called when the store
+        has been changed by others."""
+        self.certified, self.thing = self.born
+        self._issued = None
+        for name in (TRIAL, _ISSUED):
+            try:
+                found = self._read(name)
+            except ValueError as error:
+                self._store.damaged(name, str(error))
+                continue
+            if found:
+                self._issued = name
+                self.certified = True
+                self.thing = found[0]
+                break
+        self.on_trial = self._issued == TRIAL
+        self._config.provide(b"ThingName", self.thing)
+        self._config.provide(b"TopicRoot", self.thing)
+
+    def _read(self, name):
+        """An issued identity as (thing, certificate, key), None when there is none. Raises
+        ValueError."""
+        data = self._store.read(name)
+        if data is None:
+            return None
+        thing = data[1 : 1 + data[0]] if data else b""
+        parts = split(data[1 + len(thing) :])
+        if not thing or len(parts) != 2:
+            raise ValueError("no identity")
+        return thing, parts[0], parts[1]
+
+    def _part(self, index):
+        try:
+            found = self._read(self._issued)
+        except ValueError as error:
+            self._store.damaged(self._issued, str(error))
+            found = None
+        return found[index] if found else b""
+
+    def propose(self, thing, certificate, key):
+        """Be somebody else, on trial. thing: name; certificate, key: DER. Raises OSError."""
+        self._store.write(TRIAL, record(thing, certificate, key))
+        self.choose()
+
+    def trial_worked(self):
+        """The cloud has accepted the identity on trial: it stays."""
+        try:
+            self._store.rename(TRIAL, _ISSUED)
+        except OSError as error:
+            # It stays on trial, and will prove itself again.
+            log(ERROR, "identity: not renamed, errno", error.errno)
+            return
+        self.choose()
+
+    def trial_failed(self):
+        """The cloud refuses the identity on trial: back to the one before, or to the claim.
+        Returns False, and keeps it, where there is neither."""
+        if not (self.born[0] or self.claim()[0] or self._store.read(_ISSUED)):
+            return False
+        try:
+            self._store.remove(TRIAL)
+        except OSError as error:
+            log(ERROR, "identity: trial not removed, errno", error.errno)
+            return False
+        self.choose()
+        return True
 
     def note(self, name, why):
         """The factory file `name` is damaged; `why` is for the log."""
@@ -51,7 +142,12 @@ class Identity:
 
     def fault(self):
         """The file without which there can be no connection, if it is damaged, else None."""
-        for name in _NEEDED:
+        needed = ["roots.der"]
+        if not self._issued:
+            needed += ["cert.der", "key.der"]
+            if not self.certified:
+                needed += ["claim_cert.der", "claim_key.der"]
+        for name in needed:
             if name in self.faults:
                 return name
         return None
@@ -69,7 +165,14 @@ class Identity:
 
     def certificate(self):
         """The device certificate as a list of DER, empty when there is none."""
+        if self._issued:
+            return [self._part(1)]
         return self._certificates("cert.der")
+
+    def claim(self):
+        """What the module may ask for a certificate with: the claim's certificate as a list of
+        DER, empty when there is none, and its private key in DER."""
+        return self._certificates("claim_cert.der"), self.sound("claim_key.der")
 
     def roots(self):
         """The server root certificates as a list of DER."""
@@ -81,4 +184,6 @@ class Identity:
 
     def private_key(self):
         """The device's private key in DER: for the TLS library only."""
+        if self._issued:
+            return self._part(2)
         return self.sound("key.der")

@@ -4,6 +4,7 @@ import pytest
 
 from firmware.config import identity as module
 from firmware.config.factory import load
+from firmware.config.store import Store
 from tests_host.unit.test_sim_factory import DEVICE, KEY, make, pem
 
 UID = b"\x02\x03\x04\x05\x06\x07"
@@ -78,3 +79,95 @@ def test_factory_files_from_before_there_were_sums(factory):
     assert load(UID).faults == []
     (factory / "cert.der").write_bytes(b"no DER")
     assert load(UID).fault() == "cert.der"
+
+
+# What the cloud has issued since.
+
+
+class Told:
+    """Stands for the dictionary: what it was told of names."""
+
+    def __init__(self):
+        self.values = {}
+
+    def provide(self, name, value):
+        self.values[name] = value
+
+
+CERTIFICATE = b"\x30\x03\x02\x01\x01"
+PRIVATE = b"\x30\x03\x02\x01\x07"
+
+
+def attached(folder):
+    found = load(UID)
+    told = Told()
+    store = Store(str(folder))
+    found.attach(store, told)
+    return found, told.values, store
+
+
+def who(found):
+    return found.thing, found.certificate(), found.private_key(), found.certified, found.on_trial
+
+
+def test_a_trial_that_works_stays(factory, tmp_path):
+    folder = tmp_path / "config"
+    found, told, _ = attached(folder)
+    born = who(found)
+    assert told == {b"ThingName": b"lab", b"TopicRoot": b"lab"}
+    found.propose(b"new", CERTIFICATE, PRIVATE)
+    assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
+    assert told == {b"ThingName": b"new", b"TopicRoot": b"new"}
+    found, told, _ = attached(folder)
+    assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
+    found.trial_worked()
+    assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, False)
+    again, told, _ = attached(folder)
+    assert who(again) == who(found)
+    assert told == {b"ThingName": b"new", b"TopicRoot": b"new"}
+    assert who(again) != born
+
+
+def test_a_trial_that_fails_goes(factory, tmp_path):
+    found, told, _ = attached(tmp_path / "config")
+    born = who(found)
+    found.propose(b"new", CERTIFICATE, PRIVATE)
+    assert found.trial_failed()
+    assert who(found) == born
+    assert told[b"ThingName"] == b"lab"
+    found.propose(b"first", CERTIFICATE, PRIVATE)
+    found.trial_worked()
+    found.propose(b"second", CERTIFICATE, PRIVATE)
+    assert found.trial_failed()
+    assert who(found) == (b"first", [CERTIFICATE], PRIVATE, True, False)
+
+
+def test_the_only_identity_is_not_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FOLDER", str(tmp_path / "factory") + "/")
+    found, _, _ = attached(tmp_path / "config")
+    assert who(found) == (b"020304050607", [], b"", False, False)
+    found.propose(b"new", CERTIFICATE, PRIVATE)
+    assert not found.trial_failed()
+    assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0", b"\x05abc", b"\x03new" + CERTIFICATE, b"\xff" * 9])
+def test_a_damaged_identity_is_not_believed(factory, tmp_path, damage):
+    folder = tmp_path / "config"
+    store = Store(str(folder))
+    store.write(module.TRIAL, damage)
+    store.write("Identity", damage)
+    found, _, store = attached(folder)
+    assert who(found)[::3] == (b"lab", True)
+    assert found.certificate() == load(UID).certificate()
+    assert store.lost == [module.TRIAL, "Identity"]
+
+
+def test_with_an_issued_identity_what_it_was_born_with_is_not_needed(factory, tmp_path):
+    found, _, _ = attached(tmp_path / "config")
+    found.propose(b"new", CERTIFICATE, PRIVATE)
+    flip(factory / "key.der", 40)
+    found, _, _ = attached(tmp_path / "config")
+    assert (found.faults, found.fault()) == (["key.der"], None)
+    flip(factory / "roots.der", 40)
+    assert attached(tmp_path / "config")[0].fault() == "roots.der"
