@@ -53,6 +53,8 @@ class Module:
         self.defender = None
         self.watchdog = None
         self.nap = None  # the task that ends a sleep of mode 0
+        self.confmode = None  # the `confmode.manager.Manager` while credentials are entered
+        self.conf_result = b""  # how that ended the last time, for DIAG INFO
         self.uptime = 0  # seconds
         self._report_after = 0
         self._counted = time.ticks_ms()
@@ -75,7 +77,8 @@ class Module:
         elif lost:
             self.mode.to(modes.IDLE, b"identity damaged, " + lost.encode())
         else:
-            ready = self.identity.certified and self.config.get(b"SSID")
+            who = self.identity.certified or self.identity.template
+            ready = who and not self.confmode and self.config.get(b"SSID")
             state = modes.NORMAL if ready else modes.CONFIGURATION
             if self.mode.state != state:
                 self.mode.to(state)
@@ -93,6 +96,9 @@ class Module:
             not self.defender
             and self.config.get(b"Defender") != b"0"
             and self.uptime >= self._report_after
+            # Reports are made in the name of a thing.
+            and self.identity.certified
+            and not self.identity.on_trial
         ):
             self._start_reports()
         if self.defender:
@@ -125,7 +131,9 @@ class Module:
         self.engine.after_reply = action
 
     async def restart(self):
-        """Leave the cloud properly, and restart the chip."""
+        """End CONFMODE, leave the cloud properly, and restart the chip."""
+        if self.confmode:
+            await self.confmode.end(False, b"restart")
         await self.session.disconnect()
         self.board.reset()
 
@@ -146,6 +154,10 @@ class Module:
         # `make flash` waits for this line.
         version = self.config.get(b"Version").decode()
         log(INFO, "module: ready,", self.config.get(b"About").decode(), version)
+        if self.store.read("candidate"):
+            from firmware.confmode import candidate
+
+            self.confmode = candidate.Trial(self)
         unlinked = 0
         while not port.done():
             watchdog.feed()

@@ -34,6 +34,17 @@ def _defender(module):
     return b"off" if module.config.get(b"Defender") == b"0" else b"not started"
 
 
+def _identity(module):
+    identity = module.identity
+    if identity.certified:
+        return b"trial" if identity.on_trial else b"ready"
+    return b"claim" if identity.claim()[0] else b"none"
+
+
+def _confmode(module):
+    return module.confmode.status() if module.confmode else module.conf_result
+
+
 # In the order in which they are shown.
 _LINES = (
     (b"mode", lambda m: m.mode.name()),
@@ -56,6 +67,8 @@ _LINES = (
     (b"identity-faults", lambda m: _words(m.identity.faults)),
     (b"root-ca", _roots),
     (b"defender", _defender),
+    (b"identity", _identity),
+    (b"confmode", _confmode),
 )
 
 

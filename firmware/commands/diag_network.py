@@ -64,6 +64,8 @@ async def ping(module, parameter):
     if not host:
         raise AtError(PARAMETER, b"which host")
     count = _number(count.strip(), _MAX_PINGS) if count else _PINGS
+    if module.confmode:
+        raise AtError(NO_CONNECTION, b"in CONFMODE")
     was_linked = module.wifi.linked()
     if not was_linked and module.session.connected():
         # The connection may survive this, if nobody touches the interface.

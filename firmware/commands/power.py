@@ -1,7 +1,7 @@
-"""Power and connection control (guide 3.6; decisions D20 to D24)."""
+"""Power and connection control (guide 3.6.2, 3.6.3, 3.6.6, 3.6.7; decisions D20 to D24)."""
 
 from firmware import mode
-from firmware.at.errors import CONNECT, MODE, PARAMETER, AtError
+from firmware.at.errors import CONNECT, PARAMETER, AtError
 from firmware.cloud.session import ConnectError
 
 
@@ -10,6 +10,8 @@ async def connect(module, command):
     module.wake()
     if module.mode.state == mode.IDLE:
         raise AtError(CONNECT, module.mode.reason)
+    if module.confmode:
+        raise AtError(CONNECT, b"in CONFMODE")
     try:
         await module.session.connect()
     except ConnectError as error:
@@ -35,8 +37,3 @@ def factory_reset(module, command):
     except OSError as error:
         raise AtError(PARAMETER, b"not cleared, errno %d" % error.errno)
     module.after_reply(module.restart)
-
-
-def confmode(module, command):
-    """CONFMODE (3.6.5.2): not in this build."""
-    raise AtError(MODE)

@@ -10,7 +10,7 @@ import time
 
 from micropython import const
 
-from firmware.at.errors import ACTIVE, PARAMETER, AtError
+from firmware.at.errors import ACTIVE, MODE, PARAMETER, AtError
 from firmware.events import STARTUP
 
 _IDLE = const(0)
@@ -29,6 +29,8 @@ def sleep(module, command):
     duration = _duration(command.brief())
     if module.session.connected():
         raise AtError(ACTIVE)
+    if module.confmode:
+        raise AtError(MODE, b"in CONFMODE")
     mode = command.suffix or _IDLE
 
     async def fall_asleep():

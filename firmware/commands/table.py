@@ -11,7 +11,7 @@ COMMANDS = {
     b"CONNECT?": ("diagnosis", "connect_query", False, False),
     b"DISCONNECT": ("power", "disconnect", False, False),
     b"SLEEP": ("sleep", "sleep", True, True),
-    b"CONFMODE": ("power", "confmode", False, True),
+    b"CONFMODE": ("confmode", "confmode", False, True),
     b"RESET": ("power", "reset", False, False),
     b"FACTORY_RESET": ("power", "factory_reset", False, False),
     # 4 Messaging
@@ -34,9 +34,10 @@ COMMANDS = {
 # Modules that are needed once in a while, and what only they use: imported for one command and
 # dropped after it (`at.engine`). One text, since names that stand alone are kept for ever.
 OCCASIONAL = """
- firmware.commands.certificates firmware.commands.certificate_reply
+ firmware.commands.certificates firmware.commands.certificate_reply firmware.commands.confmode
  firmware.commands.diag firmware.commands.diag_info firmware.commands.diag_network
  firmware.commands.power firmware.commands.services firmware.commands.sleep
- firmware.cloud.failure firmware.cloud.opening
- lib.der lib.icmp lib.p256 lib.pem lib.rsa lib.sntp lib.x509
+ firmware.cloud.failure firmware.cloud.opening firmware.cloud.provisioning
+ lib.csr lib.der lib.der_writer lib.hmac_sha256 lib.icmp lib.keypair lib.p256 lib.p256_key lib.pem
+ lib.rsa lib.sntp lib.x509
 """.replace("\n", " ")

@@ -1,0 +1,1 @@
+"""CONFMODE: a person gives the module its credentials (guide 3.6.5)."""
