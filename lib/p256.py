@@ -2,12 +2,11 @@
 
 A point is (x, v, z): its affine coordinates are x / z^2 and v / (2 z^3); z = 0 is the point at
 infinity. With twice the ordinate the formulas need no factors 4 and 8. Nothing here is secret,
-so nothing takes pains to run in constant time.
+so nothing takes pains to run in constant time; lib.p256_key, which uses the arithmetic for
+numbers that are, hides them from it.
 """
 
 import asyncio
-
-from lib import der
 
 # Numbers of 32 bytes (SP 800-186, 3.2.1.3): the prime of the field, the order of the base point,
 # the curve's coefficient b, then x and y of the base point times 1, 3, 5 ... 15.
@@ -53,13 +52,15 @@ _NUMBERS = (
 )
 
 
-def _number(data, i):
+def number(data, i):
+    """Number i of `data`, which is numbers of 32 bytes one behind the other."""
     return int.from_bytes(data[i * 32 : i * 32 + 32], "big")
 
 
-_P = _number(_NUMBERS, 0)
-_N = _number(_NUMBERS, 1)
-_B = _number(_NUMBERS, 2)
+# The prime of the field, and the order of the base point.
+P = number(_NUMBERS, 0)
+N = number(_NUMBERS, 1)
+_B = number(_NUMBERS, 2)
 
 
 class PublicKey:
@@ -75,11 +76,11 @@ class PublicKey:
             if len(point) == 33 and point[0] in (2, 3):
                 raise ValueError("compressed point")
             raise ValueError("not a point")
-        x = _number(point[1:], 0)
-        y = _number(point[1:], 1)
+        x = number(point[1:], 0)
+        y = number(point[1:], 1)
         # The point at infinity has no such form, and the curve's order is prime: nothing else
         # has to be checked.
-        if x >= _P or y >= _P or (y * y - (x * x - 3) * x - _B) % _P:
+        if x >= P or y >= P or (y * y - (x * x - 3) * x - _B) % P:
             raise ValueError("point not on the curve")
         self.x = x
         self.y = y
@@ -103,21 +104,21 @@ class PublicKey:
             raise ValueError("digest is not 32 bytes")
         try:
             r, s = _parse(signature)
-        except der.DerError:
+        except ValueError:
             return
-        if not (0 < r < _N and 0 < s < _N):
+        if not (0 < r < N and 0 < s < N):
             return
-        w = yield from _inverse(s, _N)
+        w = yield from inverse(s, N)
         # What is looked for is g * G + q * Q, Q being this key.
-        g = _digits(int.from_bytes(digest, "big") * w % _N)
-        q = _digits(r * w % _N)
+        g = _digits(int.from_bytes(digest, "big") * w % N)
+        q = _digits(r * w % N)
         q_multiples = yield from _multiples(self.x, self.y)
         g_multiples = []
         for i in range(3, 19, 2):
-            v = 2 * _number(_NUMBERS, i + 1) % _P
-            g_multiples.append((_number(_NUMBERS, i), v))
+            v = 2 * number(_NUMBERS, i + 1) % P
+            g_multiples.append((number(_NUMBERS, i), v))
         _negate(g_multiples)
-        p = _P
+        p = P
         x = v = z = 0
         for i in range(256, -1, -1):
             if z:
@@ -129,17 +130,20 @@ class PublicKey:
                 x = (a * a - d - d) % p
                 v = ((a + a) * (d - x) - b * b) % p
             if g[i]:
-                x, v, z = _add(x, v, z, g_multiples[g[i] - 1], p)
+                x, v, z = add(x, v, z, g_multiples[g[i] - 1], p)
             if q[i]:
-                x, v, z = _add(x, v, z, q_multiples[q[i] - 1], p)
+                x, v, z = add(x, v, z, q_multiples[q[i] - 1], p)
             if not i & 3:
                 yield False
         # r is x modulo the order, which is a little less than the field.
         zz = z * z % p
-        yield z > 0 and (r * zz % p == x or (r + _N < p and (r + _N) * zz % p == x))
+        yield z > 0 and (r * zz % p == x or (r + N < p and (r + N) * zz % p == x))
 
 
 def _parse(signature):
+    # The library is only loaded for signatures: keys do not need it.
+    from lib import der
+
     reader = der.Reader(signature)
     pair = reader.enter(der.SEQUENCE)
     reader.end()
@@ -149,7 +153,10 @@ def _parse(signature):
     return r, s
 
 
-def _inverse(a, m):
+def inverse(a, m):
+    """1 / a modulo m, m being a prime, for 0 < a < m; 0 for a = 0. A generator: False after each
+    step, and what it returns is the number. How long it takes depends on a.
+    """
     # Euclid's algorithm: a * x = b modulo m at every turn. pow() has no negative exponents here.
     b, c = m, a
     x, y = 0, 1
@@ -188,14 +195,14 @@ def _digits(k):
 
 def _negate(points):
     for x, v in points[:]:
-        points.append((x, _P - v))
+        points.append((x, P - v))
 
 
 def _multiples(x, y):
     # 1, 3 … 15 times the point, affine, then their negatives.
-    p = _P
+    p = P
     v = (y + y) % p
-    dx, dv, dz = _add(x, v, 1, (x, v), p)
+    dx, dv, dz = add(x, v, 1, (x, v), p)
     # Additions do not look at the curve's coefficients. So they may go on in a curve like ours
     # where twice the point has z = 1; dz leads back from it.
     zz = dz * dz % p
@@ -205,7 +212,7 @@ def _multiples(x, y):
     points = [(x1, v1, dz)]
     twice = (dx, dv)
     for _ in range(7):
-        x1, v1, z = _add(x1, v1, z, twice, p)
+        x1, v1, z = add(x1, v1, z, twice, p)
         points.append((x1, v1, z * dz % p))
         if len(points) & 1:
             yield False
@@ -213,12 +220,12 @@ def _multiples(x, y):
     products = [1]
     for point in points:
         products.append(products[-1] * point[2] % p)
-    inverse = yield from _inverse(products.pop(), p)
+    rest = yield from inverse(products.pop(), p)
     affine = []
     while points:
         x1, v1, z = points.pop()
-        w = products.pop() * inverse % p
-        inverse = inverse * z % p
+        w = products.pop() * rest % p
+        rest = rest * z % p
         ww = w * w % p
         affine.append((x1 * ww % p, v1 * ww % p * w % p))
     affine.reverse()
@@ -227,7 +234,8 @@ def _multiples(x, y):
     return affine
 
 
-def _add(x, v, z, point, p):
+def add(x, v, z, point, p):
+    """(x, v, z) of the sum of (x, v, z) and `point`, which is (x, v) with z = 1; p is P."""
     x2, v2 = point
     if not z:
         return x2, v2, 1

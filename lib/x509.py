@@ -58,10 +58,10 @@ async def signed_by(certificate, key):
     """
     oid, parameters = certificate.signature_algorithm
     # Parameters should be NULL for RSA and left out for ECDSA; both are met with either.
-    algorithm = _SIGNATURES.get(oid) if parameters in (None, _NULL) else None
-    if not algorithm:
+    kind = _SIGNATURES.get(oid) if parameters in (None, _NULL) else None
+    if not kind:
         raise X509Error("signature algorithm %s" % der.dotted(oid))
-    if algorithm != key.algorithm:
+    if kind != key.algorithm:
         return False
     return await key.verify(sha256(certificate.signed).digest(), certificate.signature)
 
@@ -79,6 +79,7 @@ class Certificate:
     - unknown_critical: a critical extension that is not understood here (dotted, None when
       there is none): such a certificate must not be used (RFC 5280, 4.2)
     - signature_algorithm: (object identifier, parameters as DER or None), signature (bytes)
+    - key_algorithm: the same of the public key
     """
 
     def __init__(self, data):
@@ -89,8 +90,8 @@ class Certificate:
         start = whole.at
         body = whole.enter(der.SEQUENCE)
         self.signed = memoryview(data)[start : whole.at]
-        algorithm = whole.value(der.SEQUENCE)
-        self.signature_algorithm = _algorithm(der.Reader(algorithm))
+        kind = whole.value(der.SEQUENCE)
+        self.signature_algorithm = algorithm(der.Reader(kind))
         self.signature = whole.octets()
         whole.end()
 
@@ -103,7 +104,7 @@ class Certificate:
             if self.version not in (2, 3):
                 raise der.DerError("version")
         self.serial = body.integer()
-        if body.value(der.SEQUENCE) != algorithm:
+        if body.value(der.SEQUENCE) != kind:
             raise der.DerError("two signature algorithms")
         self.issuer = _name(body)
         field = body.enter(der.SEQUENCE)
@@ -112,7 +113,7 @@ class Certificate:
         field.end()
         self.subject = _name(body)
         field = body.enter(der.SEQUENCE)
-        self._key_algorithm = _algorithm(field)
+        self.key_algorithm = algorithm(field)
         self._key = field.octets()
         field.end()
         for tag in (_ISSUER_ID, _SUBJECT_ID):
@@ -130,15 +131,22 @@ class Certificate:
         body.end()
 
     @property
+    def point(self):
+        """The public key when it is a P-256 key, as it stands (SEC 1, 2.3.3: 04, x, y); whether
+        it is a point of the curve was not looked at. None for a key of another kind.
+        """
+        return self._key if self.key_algorithm == (_EC_KEY, b"\x06\x08" + _P256) else None
+
+    @property
     def key(self):
         """The public key: lib.p256.PublicKey or lib.rsa.PublicKey.
 
         X509Error when the key is of another kind, or none that may be used.
         """
         # The libraries are only loaded for certificates whose key is asked for.
-        oid, parameters = self._key_algorithm
+        oid, parameters = self.key_algorithm
         try:
-            if oid == _EC_KEY and parameters == b"\x06\x08" + _P256:
+            if self.point is not None:
                 from lib import p256
 
                 return p256.PublicKey(self._key)
@@ -196,8 +204,10 @@ class Certificate:
         self.is_ca = is_ca and usage & _KEY_CERT_SIGN != 0 and not self.unknown_critical
 
 
-def _algorithm(reader):
-    # AlgorithmIdentifier, the reader's next value.
+def algorithm(reader):
+    """(object identifier, parameters as DER or None): the AlgorithmIdentifier that is the next
+    value of `reader` (lib.der.Reader).
+    """
     field = reader.enter(der.SEQUENCE)
     oid = field.oid()
     parameters = field.value() if field.peek() >= 0 else None

