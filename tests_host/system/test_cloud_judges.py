@@ -11,9 +11,15 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 from awscrt import mqtt as crt
-from awsiot import mqtt_connection_builder
+from awscrt.mqtt_request_response import ClientOptions
+from awsiot import V2ServiceException, iotidentity, mqtt_connection_builder
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests_host.system.cloud_client import Device, Operator, tool
+from tools.cloud.pki import key_to_pem
 from tools.cloud.process import CloudProcess
 
 
@@ -217,3 +223,125 @@ def test_the_micropython_vm_connects_with_the_root_alone(cloud, device, tmp_path
     )
     assert done.stdout == "20020000\n", done.stderr
     assert "TLSv1.2" in cloud.log()
+
+
+# -- fleet provisioning, by AWS's own client --
+
+_TEMPLATE = {
+    "Parameters": {
+        "SerialNumber": {"Type": "String"},
+        "AWS::IoT::Certificate::Id": {"Type": "String"},
+    },
+    "Resources": {
+        "thing": {
+            "Type": "AWS::IoT::Thing",
+            "Properties": {"ThingName": {"Fn::Join": ["", ["lab_", {"Ref": "SerialNumber"}]]}},
+        },
+        "certificate": {
+            "Type": "AWS::IoT::Certificate",
+            "Properties": {
+                "CertificateId": {"Ref": "AWS::IoT::Certificate::Id"},
+                "Status": "Active",
+            },
+        },
+        "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "default"}},
+    },
+    "DeviceConfiguration": {"FallbackUrl": "https://x"},
+}
+
+
+@pytest.fixture
+def fleet(cloud):
+    """AWS's provisioning client on a connection with the claim certificate."""
+    cloud.control.put_template("judge", _TEMPLATE)
+    connection = aws(cloud, Operator(cloud.state, "claim"), "straight-from-the-reel")
+    connection.connect().result(10)
+    options = ClientOptions(4, 0, 10)
+    yield iotidentity.IotIdentityClientV2(connection, options)
+    connection.disconnect().result(10)
+
+
+def signing_request():
+    """(request in PEM, private key in PEM)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "judge")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    signed = request.sign(key, hashes.SHA256())
+    return signed.public_bytes(Encoding.PEM).decode(), key_to_pem(key).decode()
+
+
+@pytest.mark.parametrize("way", ["keys", "csr"])
+def test_awsiotsdk_provisions_and_connects(cloud, fleet, operator, tmp_path, way):
+    serial = f"SN_{way}"
+    if way == "keys":
+        request = iotidentity.CreateKeysAndCertificateRequest()
+        given = fleet.create_keys_and_certificate(request).result(20)
+        key = given.private_key
+    else:
+        csr, key = signing_request()
+        request = iotidentity.CreateCertificateFromCsrRequest(certificate_signing_request=csr)
+        given = fleet.create_certificate_from_csr(request).result(20)
+    assert len(given.certificate_id) == 64
+    answer = fleet.register_thing(
+        iotidentity.RegisterThingRequest(
+            template_name="judge",
+            certificate_ownership_token=given.certificate_ownership_token,
+            parameters={"SerialNumber": serial},
+        )
+    ).result(20)
+    assert answer.thing_name == f"lab_{serial}"
+    assert answer.device_configuration == {"FallbackUrl": "https://x"}
+    connection = mqtt_connection_builder.mtls_from_bytes(
+        endpoint="localhost",
+        port=cloud.mqtt,
+        cert_bytes=given.certificate_pem.encode(),
+        pri_key_bytes=key.encode(),
+        ca_filepath=operator.ca,
+        client_id=answer.thing_name,
+        clean_session=True,
+        keep_alive_secs=30,
+    )
+    connection.connect().result(10)
+    got = queue.Queue()
+    connection.subscribe(
+        "judge/new", crt.QoS.AT_LEAST_ONCE, lambda topic, payload, **_: got.put(payload)
+    )[0].result(10)
+    connection.publish("judge/new", b"provisioned", crt.QoS.AT_LEAST_ONCE)[0].result(10)
+    assert got.get(timeout=5) == b"provisioned"
+    connection.disconnect().result(10)
+
+
+def test_awsiotsdk_understands_every_rejection(cloud, fleet):
+    def refused(future):
+        with pytest.raises(V2ServiceException) as caught:
+            future.result(20)
+        error = caught.value.modeled_error
+        assert isinstance(error, iotidentity.V2ErrorResponse) and error.error_message
+        return error.status_code, error.error_code
+
+    def register(token, template="judge", **parameters):
+        request = iotidentity.RegisterThingRequest(
+            template_name=template, certificate_ownership_token=token, parameters=parameters
+        )
+        return fleet.register_thing(request)
+
+    request = iotidentity.CreateCertificateFromCsrRequest(certificate_signing_request="x")
+    assert refused(fleet.create_certificate_from_csr(request)) == (
+        400,
+        "InvalidCertificateSigningRequest",
+    )
+    request = iotidentity.CreateCertificateFromCsrRequest(
+        certificate_signing_request=signing_request()[0]
+    )
+    token = fleet.create_certificate_from_csr(request).result(20).certificate_ownership_token
+    assert refused(register("x", SerialNumber="1")) == (400, "InvalidCertificateOwnershipToken")
+    assert refused(register(token, Wrong="1")) == (400, "InvalidParameters")
+    assert refused(register(token, "none", SerialNumber="1")) == (404, "ResourceNotFound")
+    cloud.control.put_template("judge", hook={"allowProvisioning": False})
+    assert refused(register(token, SerialNumber="1")) == (403, "AccessDenied")
+    cloud.control.put_template("judge", hook=None)
+    assert register(token, SerialNumber="1").result(20).thing_name == "lab_1"
+    assert refused(register(token, SerialNumber="1")) == (400, "InvalidCertificateOwnershipToken")
+    cloud.control.fault("refuse", at="create", error="Throttling", count=1)
+    request = iotidentity.CreateKeysAndCertificateRequest()
+    assert refused(fleet.create_keys_and_certificate(request)) == (429, "Throttling")

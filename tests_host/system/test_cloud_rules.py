@@ -507,6 +507,7 @@ def test_the_claim_certificate_provisions_and_nothing_else(cloud):
         assert raw.subscribe(root + "/accepted", root + "/rejected") == (1, 1)
         raw.publish(root, b"{}", qos=1)
         assert raw.read() == p.Ack(p.PUBACK, 2)
+        assert raw.read().topic == root + "/rejected"
         raw.publish("data")
         assert raw.closed() == []
     assert last_rule(cloud, "any-name") == "publish-policy"

@@ -6,7 +6,8 @@ import json
 import cbor2
 import pytest
 
-from tools.cloud.defender_report import ReportError, check, decode, encode, report_id
+from tools.cloud.defender_report import ReportError, check, decode, report_id
+from tools.cloud.forms import encode
 from tools.cloud.rules import RULES
 
 LONG = {

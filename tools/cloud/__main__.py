@@ -97,7 +97,7 @@ def ctl(state, request):
 @_STATE
 @click.argument("view")
 def show(state, view):
-    """Show clients, counters, faults, closings, sessions, retained, certificates, settings…"""
+    """Show clients, counters, faults, closings, things, templates, provisionings, settings…"""
     _ask(state, {"get": view})
 
 
@@ -109,10 +109,11 @@ def fault():
 @fault.command("set")
 @_STATE
 @click.argument("kind")
-@click.option("--at", help="tcp, tls, connect, live or defender.")
+@click.option("--at", help="tcp, tls, connect, live, or a service: defender, create…")
 @click.option("--client", help="Only this client id, or thing.")
 @click.option("--count", type=int, help="Only so often.")
 @click.option("--every", type=int, help="Only every n-th time.")
+@click.option("--when", help="before, after or instead of a service's answer.")
 @click.option("--packet", help="Packet type, such as PUBACK.")
 @click.option("--direction", help="in (from the client) or out.")
 @click.option("--ms", type=int, help="Milliseconds.")
@@ -122,7 +123,7 @@ def fault():
 @click.option("--which", help="Server certificate: expired, wrong-ca, wrong-name.")
 @click.option("--filter", help="Topic filter.")
 def fault_set(state, kind, **fields):
-    """Set a fault: refuse, silent, delay, drop, duplicate, close, dribble, suback…"""
+    """Set a fault: refuse, silent, delay, drop, duplicate, close, foreign, dribble, suback…"""
     given = {name: value for name, value in fields.items() if value is not None}
     _ask(state, {"fault": {"kind": kind, **given}})
 
@@ -190,6 +191,74 @@ def certificate(state, which, status):
 def forget(state, which):
     """Take a certificate out of the registry; WHICH as for `certificate`."""
     _ask(state, {"forget": which})
+
+
+@main.command()
+@_STATE
+@click.argument("name")
+def thing(state, name):
+    """Show a thing: its attributes and certificates."""
+    _ask(state, {"thing": name})
+
+
+@main.group()
+def template():
+    """Provisioning templates; `show templates` lists them."""
+
+
+@template.command("put")
+@_STATE
+@click.argument("name")
+@click.argument("file", type=click.File(encoding="utf-8"))
+def template_put(state, name, file):
+    """Create template NAME, or give it a new body, from FILE (JSON; - is standard input)."""
+    _ask(state, {"put_template": {"name": name, "body": file.read()}})
+
+
+@template.command("get")
+@_STATE
+@click.argument("name")
+def template_get(state, name):
+    """Show template NAME."""
+    _ask(state, {"template": name})
+
+
+@template.command("remove")
+@_STATE
+@click.argument("name")
+def template_remove(state, name):
+    """Remove template NAME."""
+    _ask(state, {"remove_template": name})
+
+
+@template.command("enable")
+@_STATE
+@click.argument("name")
+def template_enable(state, name):
+    """Let template NAME provision."""
+    _ask(state, {"put_template": {"name": name, "enabled": True}})
+
+
+@template.command("disable")
+@_STATE
+@click.argument("name")
+def template_disable(state, name):
+    """Let template NAME provision nobody."""
+    _ask(state, {"put_template": {"name": name, "enabled": False}})
+
+
+@template.command("hook")
+@_STATE
+@click.argument("name")
+@click.argument("answer")
+def template_hook(state, name, answer):
+    """Set the pre-provisioning hook of template NAME: allow, deny, none, or a hook in JSON."""
+    known = {"allow": {"allowProvisioning": True}, "deny": {"allowProvisioning": False}}
+    try:
+        hook = None if answer == "none" else known.get(answer) or json.loads(answer)
+    except ValueError as error:
+        raise click.ClickException(f"not JSON: {error}") from None
+    _ask(state, {"put_template": {"name": name, "hook": hook}})
 
 
 if __name__ == "__main__":

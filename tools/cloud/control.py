@@ -90,7 +90,7 @@ class Control:
     # -- what is there --
     def get(self, name: str):
         """One of: clients, certificates, closings, counters, faults, retained, sessions,
-        settings, sntp, things."""
+        provisionings, settings, sntp, templates, things."""
         return self.request({"get": name})[name]
 
     def clients(self) -> list[dict]:
@@ -117,6 +117,37 @@ class Control:
             if time.monotonic() > end:
                 raise ControlError(f"{client} is {'not ' if present else ''}connected")
             time.sleep(0.02)
+
+    # -- fleet provisioning --
+    def put_template(self, name: str, body=None, **fields) -> None:
+        """Create or change a provisioning template. `body`: JSON text or object, needed for a
+        new one. `enabled`: bool. `hook`: see `hook.py`; None takes it away. What is not given
+        stays."""
+        given = {"name": name, **fields}
+        if body is not None:
+            given["body"] = body
+        self.request({"put_template": given})
+
+    def template(self, name: str) -> dict | None:
+        """A template: name, enabled, hook, body (object); None when there is none."""
+        return self.request({"template": name})["template"]
+
+    def templates(self) -> list[str]:
+        """The names of all templates."""
+        return self.get("templates")
+
+    def remove_template(self, name: str) -> None:
+        """Remove a template."""
+        self.request({"remove_template": name})
+
+    def provisionings(self, client: str | None = None) -> list[dict]:
+        """The last requests of fleet provisioning (`Provisioning.provisionings`), oldest first;
+        of one client id if given."""
+        return [p for p in self.get("provisionings") if client in (None, p["client"])]
+
+    def thing(self, name: str) -> dict | None:
+        """A thing: name, attributes, certificates (ids, oldest first); None without one."""
+        return self.request({"thing": name})["thing"]
 
     # -- messages and settings --
     def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> int:

@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 from tools.cloud import topics
-from tools.cloud.policy import PolicyError
 from tools.cloud.registry import RegistryError
 
 log = logging.getLogger("cloud")
@@ -31,6 +30,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
         self._folder: str | None = None
         self._path: Path | None = None
+        self._views: dict[str, object] = {}
         self._verbs = {
             "get": self._get,
             "fault": lambda body: {"ok": True, "fault": broker.set_fault(body)},
@@ -45,6 +45,10 @@ class ControlServer:
             "set": lambda body: broker.settings.change(body),
             "sntp": lambda body: sntp.change(body),
         }
+
+    def add_view(self, name: str, answer) -> None:
+        """Serve one more view of `get`: `answer()` returns its value."""
+        self._views[name] = answer
 
     def add(self, verb: str, answer) -> None:
         """Serve one more verb: `answer(body)` returns the object to answer with."""
@@ -109,7 +113,7 @@ class ControlServer:
             return self._verbs[verb](body) or {"ok": True}
         except KeyError as error:
             return {"error": f"{verb} needs {error.args[0]}"}
-        except (ValueError, TypeError, AttributeError, RegistryError, PolicyError) as error:
+        except (ValueError, TypeError, AttributeError, RegistryError) as error:
             return {"error": str(error)}
 
     # -- verbs --
@@ -126,6 +130,7 @@ class ControlServer:
             "sntp": lambda: {"mode": self._sntp.mode, "offset": self._sntp.offset},
             "retained": lambda: {t: p.hex() for t, (p, _) in broker.retained.items()},
             "sessions": lambda: [_session(s) for s in broker.sessions.values()],
+            **self._views,
         }
         if name not in views:
             raise ValueError(f"no view {name}: {', '.join(views)}")

@@ -11,7 +11,9 @@ import logging
 import time
 from collections import deque
 
-from tools.cloud.defender_report import ReportError, check, decode, encode, report_id
+from tools.cloud import answers
+from tools.cloud.defender_report import ReportError, check, decode, report_id
+from tools.cloud.forms import encode
 
 log = logging.getLogger("cloud")
 
@@ -70,7 +72,12 @@ class Defender:
             answer["statusDetails"] = {"ErrorCode": error.code, "ErrorMessage": str(error)}
             log.info("report of %s rejected: rule %s (%s)", thing, error.rule, error)
         answer["timestamp"] = int(now * 1000)
-        self._answer(connection, topic, "accepted" if error is None else "rejected", form, answer)
+        which = "accepted" if error is None else "rejected"
+
+        def send() -> None:
+            self._answer(connection, topic, which, form, answer)
+
+        answers.reply(self._broker, connection, "defender", send)
 
     def _judge(self, thing: str, form: str, payload: bytes, entry: dict, now: float):
         """(report id or None, None or what is wrong); the report goes into `entry`."""

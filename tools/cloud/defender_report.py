@@ -9,13 +9,11 @@ Pure functions: bytes in, the report with long names out, or a ReportError with 
 
 from __future__ import annotations
 
-import io
 import ipaddress
-import json
 import math
 import re
 
-import cbor2
+from tools.cloud import forms
 
 # Codes of a rejection (rule `defender-codes`).
 INVALID = "InvalidPayload"
@@ -53,25 +51,9 @@ class ReportError(ValueError):
 def decode(form: str, payload: bytes):
     """The value in `payload`; `form` is json or cbor. Raises ReportError for anything else."""
     try:
-        if form == "json":
-            return json.loads(payload.decode("utf-8"), parse_constant=_no_constant)
-        stream = io.BytesIO(payload)
-        value = cbor2.load(stream)
-        if stream.tell() != len(payload):
-            raise ValueError("bytes behind the value")
-        return value
-    except (ValueError, RecursionError, cbor2.CBORDecodeError) as error:
-        # The decoder's words may hold bytes of the payload: its kind says enough.
-        raise ReportError("defender-report", f"not {form}: {type(error).__name__}") from None
-
-
-def encode(form: str, value: dict) -> bytes:
-    """An answer's payload."""
-    return json.dumps(value).encode() if form == "json" else cbor2.dumps(value)
-
-
-def _no_constant(name: str):
-    raise ValueError(f"{name} is not JSON")
+        return forms.decode(form, payload)
+    except forms.FormError as error:
+        raise ReportError("defender-report", str(error)) from None
 
 
 def report_id(value):

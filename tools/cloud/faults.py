@@ -16,20 +16,29 @@ from tools.cloud import packets, pki
 KINDS = {
     "refuse": ({"at", "code", "error"}, {"at"}),
     "silent": ({"at"}, {"at"}),
-    "delay": ({"packet", "ms"}, {"ms"}),
+    "delay": ({"packet", "ms", "at"}, {"ms"}),
     "drop": ({"packet", "direction"}, {"packet"}),
-    "duplicate": (set(), set()),
-    "close": ({"packet"}, {"packet"}),
+    "duplicate": ({"at"}, set()),
+    "close": ({"packet", "at", "when"}, set()),
+    "foreign": ({"at", "when", "error"}, {"at"}),
     "dribble": ({"packet", "size", "ms"}, set()),
     "server-certificate": ({"which"}, {"which"}),
     "suback": ({"filter"}, set()),
 }
-# Where it acts: on the way in, on clients that are in, or in a service.
+PROVISIONING = ("create", "create-from-csr", "provision")
+SERVICES = ("defender", *PROVISIONING)
+# Where it acts: on the way in, on clients that are in, or on the answers of a service. `delay`,
+# `duplicate` and `close` act on packets when they name no service.
 STAGES = {
-    "refuse": ("tcp", "connect", "defender"),
-    "silent": ("tcp", "tls", "connect", "live", "defender"),
+    "refuse": ("tcp", "connect", *SERVICES),
+    "silent": ("tcp", "tls", "connect", "live", *SERVICES),
+    "delay": SERVICES,
+    "duplicate": SERVICES,
+    "close": SERVICES,
+    "foreign": PROVISIONING,
 }
-SERVICES = ("defender",)
+# When it acts, seen from the true answer of a service; the first is the default.
+MOMENTS = {"close": ("before", "after"), "foreign": ("before", "after", "instead")}
 _COMMON = {"kind", "client", "count", "every"}
 
 
@@ -43,6 +52,7 @@ class Fault:
     count: int | None = None
     every: int = 1
     at: str | None = None
+    when: str | None = None
     code: int = 3
     error: str | None = None
     packet: str | None = None
@@ -76,8 +86,16 @@ def _check(values: dict) -> None:
     for name in needed:
         if values.get(name) is None:
             raise ValueError(f"fault {kind} needs {name}")
-    if kind in STAGES and values["at"] not in STAGES[kind]:
+    place, packet = values.get("at"), values.get("packet")
+    if place is not None and place not in STAGES[kind]:
         raise ValueError(f"{kind} is possible at {', '.join(STAGES[kind])}")
+    if place is not None and packet is not None:
+        raise ValueError("either at a service, or on a packet")
+    if kind == "close" and place is None and packet is None:
+        raise ValueError("fault close needs packet, or at a service")
+    when = values.get("when")
+    if when is not None and (place is None or when not in MOMENTS[kind]):
+        raise ValueError(f"when: {', '.join(MOMENTS[kind])}; it goes with a service")
     if values.get("at") == "tcp" and values.get("client") is not None:
         raise ValueError("at tcp nobody is known: no client")
     if kind == "server-certificate":
@@ -88,7 +106,6 @@ def _check(values: dict) -> None:
     error = values.get("error")
     if error is not None and (not isinstance(error, str) or values["at"] not in SERVICES):
         raise ValueError("error takes a text, and goes with a service")
-    packet = values.get("packet")
     if packet is not None and packet not in packets.NAMES.values():
         raise ValueError(f"no packet {packet}")
     if values.get("direction", "out") not in ("in", "out"):
@@ -118,6 +135,8 @@ class FaultTable:
         if given["kind"] == "close":
             # One packet is cut; a client that comes back is served.
             given.setdefault("count", 1)
+        if given.get("at") is not None and given["kind"] in MOMENTS:
+            given.setdefault("when", MOMENTS[given["kind"]][0])
         fault = Fault(next(self._ids), **given)
         self._faults[fault.id] = fault
         return fault
@@ -148,10 +167,11 @@ class FaultTable:
         """The fault of this kind that acts now, counted as a hit; None when there is none.
 
         `who`: the connection (with `client_id` and `principal`), None before anybody is known.
-        `wanted`: fields that must agree; a fault whose field is None agrees with everything.
+        `wanted`: fields that must agree; a fault whose field is None agrees with everything,
+        except that one with a place acts there alone, and one without acts at no service.
         """
         for fault in self._faults.values():
-            if fault.kind != kind or not _concerns(fault, who):
+            if fault.kind != kind or fault.at != wanted.get("at") or not _concerns(fault, who):
                 continue
             if any(getattr(fault, name) not in (None, value) for name, value in wanted.items()):
                 continue

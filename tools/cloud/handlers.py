@@ -145,7 +145,7 @@ def publish(connection, packet: packets.Publish) -> None:
         log.info("dropped: rule %s, PUBLISH of %s", broken, connection.name())
         return
     broker.counters["in"] += 1
-    if not reserved.is_basic_ingest(packet.topic):
+    if not reserved.is_basic_ingest(packet.topic) and not reserved.is_private(packet.topic):
         broker.publish(packet.topic, packet.payload, packet.qos, packet.retain)
     if packet.qos:
         connection.send(packets.Ack(packets.PUBACK, packet.packet_id), packets.PUBACK)

@@ -2,8 +2,9 @@
 
 Two trees. The server's is shaped as AWS's: a self-signed root (`ca.pem`, the only one that a
 client needs), an intermediate that the server sends along, and a leaf for localhost. Devices,
-claim and operator certificates come from a device CA of their own, which the server does not
-trust as such: it trusts each registered certificate (rule `certificate-registered`).
+claim and operator certificates come from a device CA of their own, those of fleet provisioning
+from a third, which the server does not trust as such: it trusts each registered certificate (rule
+`certificate-registered`).
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ class Issuer:
         return key_to_pem(self.key)
 
 
-def key_to_pem(key) -> bytes:
-    """A private key as PKCS#8 PEM."""
+def key_to_pem(key, traditional: bool = False) -> bytes:
+    """A private key in PEM: PKCS#8, or `traditional` (PKCS#1 for RSA, SEC 1 for EC)."""
+    kind = serialization.PrivateFormat
     return key.private_bytes(
         serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
+        kind.TraditionalOpenSSL if traditional else kind.PKCS8,
         serialization.NoEncryption(),
     )
 
@@ -227,6 +229,15 @@ class Store:
             self.private / "device-ca.pem",
             self.private / "device-ca.key",
             lambda: make_ca("Local cloud devices", "ec"),
+        )
+
+    def fleet_ca(self) -> Issuer:
+        """The authority that signs what fleet provisioning issues: RSA as AWS's, so that the
+        certificates are as long as they are there."""
+        return self._pair(
+            self.private / "fleet-ca.pem",
+            self.private / "fleet-ca.key",
+            lambda: make_ca("Local cloud fleet", "rsa"),
         )
 
     def client(self, name: str) -> Issuer:

@@ -35,6 +35,15 @@ CREATE TABLE IF NOT EXISTS policy_certificates (
     policy TEXT NOT NULL REFERENCES policies(name) ON DELETE CASCADE,
     certificate TEXT NOT NULL REFERENCES certificates(id) ON DELETE CASCADE,
     PRIMARY KEY (policy, certificate));
+CREATE TABLE IF NOT EXISTS thing_attributes (
+    thing TEXT NOT NULL REFERENCES things(name) ON DELETE CASCADE,
+    name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (thing, name));
+CREATE TABLE IF NOT EXISTS templates (
+    name TEXT PRIMARY KEY, body TEXT NOT NULL, enabled INTEGER NOT NULL, hook TEXT);
+CREATE TABLE IF NOT EXISTS ownership_tokens (
+    hash TEXT PRIMARY KEY,
+    certificate TEXT NOT NULL REFERENCES certificates(id) ON DELETE CASCADE,
+    claim TEXT NOT NULL, issued REAL NOT NULL);
 """
 
 
@@ -59,27 +68,31 @@ class Principal:
 
 
 class Registry:
-    """One open registry file."""
+    """One open registry file.
+
+    `db` is its connection, for `template_store.py` and `ownership.py`, which keep the tables of
+    fleet provisioning in it.
+    """
 
     def __init__(self, state: Path):
         """Open, or make, `registry.sqlite` in the cloud's folder."""
         Path(state).mkdir(parents=True, exist_ok=True)
         # Autocommit: each change is one statement or sits in an explicit transaction.
-        self._db = sqlite3.connect(
+        self.db = sqlite3.connect(
             Path(state) / "registry.sqlite", timeout=10, isolation_level=None
         )
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA foreign_keys=ON")
-        self._db.executescript(_SCHEMA)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=NORMAL")
+        self.db.execute("PRAGMA foreign_keys=ON")
+        self.db.executescript(_SCHEMA)
         with self.transaction():
             for name, document in policy.BUILT_IN.items():
-                self._db.execute("INSERT OR IGNORE INTO policies VALUES (?,?)", (name, document))
+                self.db.execute("INSERT OR IGNORE INTO policies VALUES (?,?)", (name, document))
         self._seen = self._version()
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self.db.close()
 
     def __enter__(self) -> Registry:
         return self
@@ -89,11 +102,11 @@ class Registry:
 
     def transaction(self):
         """A context: all changes inside it, or none."""
-        return _Transaction(self._db)
+        return _Transaction(self.db)
 
     def _version(self) -> tuple[int, int]:
-        others = self._db.execute("PRAGMA data_version").fetchone()[0]
-        return others, self._db.total_changes
+        others = self.db.execute("PRAGMA data_version").fetchone()[0]
+        return others, self.db.total_changes
 
     def changed(self) -> bool:
         """Whether anything was written, by this or another process, since the last call."""
@@ -112,7 +125,7 @@ class Registry:
             raise RegistryError(f"not a certificate in PEM: {error}") from error
         ident = pki.certificate_id(certificate)
         text = pki.Issuer(certificate, None).cert_pem.decode("ascii")
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO certificates VALUES (?,?,?,?) "
             "ON CONFLICT (id) DO UPDATE SET status = excluded.status",
             (ident, text, status, time.time()),
@@ -131,14 +144,14 @@ class Registry:
 
     def find_certificate(self, text: str) -> str:
         """The full id for an id, an unambiguous beginning of one, or a thing name."""
-        row = self._db.execute("SELECT id FROM certificates WHERE id = ?", (text,)).fetchone()
+        row = self.db.execute("SELECT id FROM certificates WHERE id = ?", (text,)).fetchone()
         if row:
             return row[0]
-        rows = self._db.execute(
+        rows = self.db.execute(
             "SELECT certificate FROM thing_certificates WHERE thing = ?", (text,)
         ).fetchall()
         if not rows and len(text) >= 6:
-            rows = self._db.execute(
+            rows = self.db.execute(
                 "SELECT id FROM certificates WHERE substr(id, 1, ?) = ?", (len(text), text)
             ).fetchall()
         if len(rows) != 1:
@@ -147,11 +160,18 @@ class Registry:
 
     def certificate_pems(self) -> list[str]:
         """Every registered certificate in PEM, whatever its status."""
-        return [row[0] for row in self._db.execute("SELECT pem FROM certificates")]
+        return [row[0] for row in self.db.execute("SELECT pem FROM certificates")]
+
+    def certificate_pem(self, certificate_id: str) -> str | None:
+        """A registered certificate in PEM, None when there is none of that id."""
+        row = self.db.execute(
+            "SELECT pem FROM certificates WHERE id = ?", (certificate_id,)
+        ).fetchone()
+        return row[0] if row else None
 
     def certificates(self) -> list[dict]:
         """Every certificate: id, status, things, policies."""
-        rows = self._db.execute("SELECT id FROM certificates ORDER BY created").fetchall()
+        rows = self.db.execute("SELECT id FROM certificates ORDER BY created").fetchall()
         found = (self.principal(row[0]) for row in rows)
         return [
             {
@@ -166,16 +186,16 @@ class Registry:
 
     def principal(self, certificate_id: str) -> Principal | None:
         """The certificate with its things and policies; None when it is not registered."""
-        row = self._db.execute(
+        row = self.db.execute(
             "SELECT status FROM certificates WHERE id = ?", (certificate_id,)
         ).fetchone()
         if row is None:
             return None
-        things = self._db.execute(
+        things = self.db.execute(
             "SELECT thing FROM thing_certificates WHERE certificate = ? ORDER BY thing",
             (certificate_id,),
         ).fetchall()
-        policies = self._db.execute(
+        policies = self.db.execute(
             "SELECT name, document FROM policies JOIN policy_certificates ON policy = name "
             "WHERE certificate = ? ORDER BY name",
             (certificate_id,),
@@ -193,11 +213,38 @@ class Registry:
         """Create a thing (1 to 128 of `[a-zA-Z0-9:_-]`); one that exists stays as it is."""
         if not _THING_NAME.fullmatch(name):
             raise RegistryError(f"not a thing name: {name!r}")
-        self._db.execute("INSERT OR IGNORE INTO things VALUES (?,?)", (name, time.time()))
+        self.db.execute("INSERT OR IGNORE INTO things VALUES (?,?)", (name, time.time()))
 
     def things(self) -> list[str]:
         """The names of all things."""
-        return [row[0] for row in self._db.execute("SELECT name FROM things ORDER BY name")]
+        return [row[0] for row in self.db.execute("SELECT name FROM things ORDER BY name")]
+
+    def thing(self, name: str) -> dict | None:
+        """A thing: `name`, `attributes`, ids of its `certificates`; None when there is none."""
+        if self.db.execute("SELECT 1 FROM things WHERE name = ?", (name,)).fetchone() is None:
+            return None
+        attributes = self.db.execute(
+            "SELECT name, value FROM thing_attributes WHERE thing = ? ORDER BY name", (name,)
+        )
+        certificates = self.db.execute(
+            "SELECT id FROM certificates JOIN thing_certificates ON certificate = id "
+            "WHERE thing = ? ORDER BY created",
+            (name,),
+        )
+        return {
+            "name": name,
+            "attributes": dict(attributes.fetchall()),
+            "certificates": [row[0] for row in certificates],
+        }
+
+    def set_attributes(self, thing: str, attributes: dict[str, str]) -> None:
+        """Give a thing these attributes in place of the ones that it has; it must exist."""
+        self.db.execute("DELETE FROM thing_attributes WHERE thing = ?", (thing,))
+        rows = [(thing, name, value) for name, value in attributes.items()]
+        try:
+            self.db.executemany("INSERT INTO thing_attributes VALUES (?,?,?)", rows)
+        except sqlite3.IntegrityError as error:
+            raise RegistryError(f"there is no thing {thing}") from error
 
     def attach_thing(self, thing: str, certificate_id: str) -> None:
         """Say that a thing uses a certificate; both must exist."""
@@ -216,7 +263,7 @@ class Registry:
         if not _POLICY_NAME.fullmatch(name):
             raise RegistryError(f"not a policy name: {name!r}")
         policy.Evaluator([document], "x", "x")
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO policies VALUES (?,?) "
             "ON CONFLICT (name) DO UPDATE SET document = excluded.document",
             (name, document),
@@ -235,12 +282,12 @@ class Registry:
 
     def _attach(self, table: str, name: str, certificate_id: str) -> None:
         try:
-            self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES (?,?)", (name, certificate_id))
+            self.db.execute(f"INSERT OR IGNORE INTO {table} VALUES (?,?)", (name, certificate_id))
         except sqlite3.IntegrityError as error:
             raise RegistryError(f"{name} or certificate {certificate_id} is unknown") from error
 
     def _change(self, statement: str, values: tuple) -> None:
-        if self._db.execute(statement, values).rowcount < 1:
+        if self.db.execute(statement, values).rowcount < 1:
             raise RegistryError(f"the registry does not hold {values[-1]}")
 
 
@@ -248,10 +295,10 @@ class _Transaction:
     """BEGIN IMMEDIATE … COMMIT, or ROLLBACK when the block raises."""
 
     def __init__(self, db: sqlite3.Connection):
-        self._db = db
+        self.db = db
 
     def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
+        self.db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind, *_) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        self.db.execute("COMMIT" if kind is None else "ROLLBACK")

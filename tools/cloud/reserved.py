@@ -46,6 +46,7 @@ _EVENTS = (
     "$aws/events/presence/disconnected/+",
 )
 _INGEST = "$aws/rules/#"
+_PRIVATE = ("$aws/certificates/#", "$aws/provisioning-templates/#")
 
 PUBLISH = (*_REQUESTS, *_STREAM_REQUESTS, _INGEST)
 SUBSCRIBE = (
@@ -69,3 +70,8 @@ def may_subscribe(pattern: str) -> bool:
 def is_basic_ingest(topic: str) -> bool:
     """Whether a publish goes to a rule of AWS IoT and not to subscribers."""
     return matches(_INGEST, topic)
+
+
+def is_private(topic: str) -> bool:
+    """Whether a publish goes to its service alone (rule `provisioning-private`)."""
+    return any(matches(pattern, topic) for pattern in _PRIVATE)

@@ -340,6 +340,118 @@ _TABLE = (
         "A report sooner than `defender_minimum` seconds after the last accepted one of the thing "
         "is rejected as Throttled; AWS may do so below 300 s, here it is off until it is set.",
     ),
+    # -- fleet provisioning --
+    Rule(
+        "provisioning-answer",
+        "AWS IoT: fleet provisioning MQTT API",
+        "design",
+        "A client subscribes to the answers before it asks; here an answer on a topic that the "
+        "client has not subscribed to is not sent.",
+    ),
+    Rule(
+        "provisioning-private",
+        "AWS IoT: fleet provisioning MQTT API",
+        "design",
+        "A request goes to the service alone and an answer to the client that asked; no other "
+        "subscriber sees either.",
+    ),
+    Rule(
+        "provisioning-payload",
+        "AWS IoT: fleet provisioning MQTT API",
+        "design",
+        "A request is an object in the topic's format (JSON or CBOR) with the documented members "
+        "and no other; `create` may also be empty. Anything else is InvalidPayload.",
+    ),
+    Rule(
+        "provisioning-keys",
+        "AWS IoT: fleet provisioning MQTT API",
+        "doc",
+        "`create` makes an RSA key of 2048 bits and sends the private key once.",
+    ),
+    Rule(
+        "provisioning-csr",
+        "AWS IoT: X.509 client certificates",
+        "doc",
+        "A signing request is PEM, its signature belongs to its key, and the key is RSA of at "
+        "least 2048 bits or on P-256, P-384 or P-521.",
+    ),
+    Rule(
+        "provisioning-subject",
+        "AWS IoT: X.509 client certificates",
+        "recalled",
+        "A certificate's common name is that of the signing request, else `AWS IoT Certificate`.",
+    ),
+    Rule(
+        "provisioning-pending",
+        "AWS IoT: fleet provisioning",
+        "doc",
+        "A new certificate is PENDING_ACTIVATION and cannot connect; registering it gives it the "
+        "template's status, ACTIVE as a rule.",
+    ),
+    Rule(
+        "provisioning-token",
+        "AWS IoT: fleet provisioning",
+        "doc",
+        "The ownership token stands for one certificate, for one hour (setting `token_life`), and "
+        "is used once; else InvalidCertificateOwnershipToken.",
+    ),
+    Rule(
+        "provisioning-token-claim",
+        "local cloud",
+        "design",
+        "A token is good only with the claim certificate that it was issued to; a rejected "
+        "registration does not use it up.",
+    ),
+    Rule(
+        "provisioning-unclaimed",
+        "AWS IoT: fleet provisioning",
+        "doc",
+        "A certificate that is not registered within the token's life is removed.",
+    ),
+    Rule(
+        "provisioning-template",
+        "AWS IoT: provisioning templates",
+        "doc",
+        "A template's name has 1 to 36 of `[0-9A-Za-z_-]`, its body at most 10240 bytes; one that "
+        "does not exist or is disabled provisions nobody.",
+    ),
+    Rule(
+        "provisioning-strict",
+        "local cloud",
+        "design",
+        "A template with an element that is not imitated, or that refers to something that it "
+        "does not declare, is refused when it is stored.",
+    ),
+    Rule(
+        "provisioning-parameters",
+        "AWS IoT: provisioning templates",
+        "design",
+        "Parameters are strings; one that the template does not declare, or that it declares "
+        "without a default and does not get, is InvalidParameters, and so is a template that "
+        "gives nothing usable for them.",
+    ),
+    Rule(
+        "provisioning-hook",
+        "AWS IoT: pre-provisioning hooks",
+        "doc",
+        "A pre-provisioning hook that says no, fails, or takes more than 5 s (setting "
+        "`hook_timeout`) ends in AccessDenied; it may override parameters.",
+    ),
+    Rule(
+        "provisioning-existing",
+        "AWS IoT: provisioning templates",
+        "recalled",
+        "A thing that exists gets the new certificate besides those it has; its attributes stay "
+        "as they are unless OverrideSettings say REPLACE or MERGE, and FAIL rejects the request.",
+    ),
+    Rule(
+        "provisioning-codes",
+        "AWS IoT: fleet provisioning MQTT API",
+        "recalled",
+        "errorCode is InvalidPayload, InvalidCertificateSigningRequest, "
+        "InvalidCertificateOwnershipToken or InvalidParameters with statusCode 400, AccessDenied "
+        "with 403, ResourceNotFound with 404, ResourceConflict with 409, InternalError with 500.",
+    ),
     # -- sessions --
     Rule(
         "session-expiry",

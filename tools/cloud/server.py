@@ -11,10 +11,19 @@ import signal
 import socket
 from pathlib import Path
 
-from tools.cloud import control_server, https, identity, listening, pki, tls
+from tools.cloud import (
+    control_server,
+    https,
+    identity,
+    listening,
+    pki,
+    provisioning_control,
+    tls,
+)
 from tools.cloud.broker import Broker
 from tools.cloud.connection import Connection
 from tools.cloud.defender import Defender
+from tools.cloud.provisioning import Provisioning
 from tools.cloud.registry import Registry
 from tools.cloud.settings import Settings
 from tools.cloud.sntp import SntpServer
@@ -50,10 +59,13 @@ class Cloud:
         self.contexts = tls.Contexts(store, self.registry, self._kind)
         self.broker = Broker(self.registry, self.settings)
         defender = Defender(self.broker)
+        provisioning = Provisioning(self.broker, store)
+        self._sweep = provisioning.sweep
         sntp = SntpServer()
         web = https.HttpsService(self.broker, self._status)
         control = control_server.ControlServer(self.state, self.broker, sntp, self.follow)
         control.add("defender", lambda thing: {"defender": defender.reports(thing)})
+        provisioning_control.add(control, provisioning, self.registry)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,6 +82,7 @@ class Cloud:
             await stop.wait()
         finally:
             watch.cancel()
+            provisioning.stop()
             for server in servers:
                 server.close()
             for connection in list(self.broker.connections):
@@ -134,6 +147,7 @@ class Cloud:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH)
+            self._sweep()
             self.follow()
 
     def _status(self) -> dict:

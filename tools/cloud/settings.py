@@ -18,6 +18,9 @@ class Settings:
     deadline: float = 30.0  # seconds for the handshake, and then for CONNECT
     defender_minimum: float = 0.0  # seconds between two reports of a thing (AWS: 300); 0: none
 
+    token_life: float = 3600.0  # seconds in which a fresh certificate may be claimed
+    hook_timeout: float = 5.0  # seconds that a pre-provisioning hook may take
+
     def change(self, values: dict) -> None:
         """Set some values by name; ValueError for a bad one, and then none is changed."""
         known = {field.name: field.default for field in fields(self)}
