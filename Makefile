@@ -45,11 +45,13 @@ cuts: setup
 bench: setup
 	$(BIN)/python -m tests_host.bench
 
-# The board's REPL is on PORT; ENDPOINT, CERT and KEY the first time, CA unless it is AWS.
+# The board's REPL is on PORT. The first time: ENDPOINT, and CERT with KEY, or CLAIM_CERT with
+# CLAIM_KEY and TEMPLATE; CA unless it is AWS.
 flash: setup
 	@test -n "$(PORT)" || { echo "say which port: make flash PORT=/dev/ttyUSB0"; exit 1; }
 	@$(BIN)/python -m tools.flash --port "$(PORT)" $(if $(BOARD),--board "$(BOARD)") \
 		--endpoint "$(ENDPOINT)" --cert "$(CERT)" --key "$(KEY)" --ca "$(CA)" \
+		--claim-cert "$(CLAIM_CERT)" --claim-key "$(CLAIM_KEY)" --template "$(TEMPLATE)" \
 		$(if $(THING),--thing "$(THING)") $(if $(NTP),--ntp "$(NTP)")
 
 clean:

@@ -17,10 +17,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from firmware.board import BOARDS
 from tools.factory import factory_files
 from tools.flash.board import OLDEST, Board, FlashError
-from tools.sim import romfs
+from tools.fleet.factory_image import application
 
-ROOT = Path(__file__).resolve().parents[2]
-_APP = "/app/a/"
+_APP = "/app/a"
+_FACTORY = "/factory"
+# What the module keeps of an identity that a cloud has issued: it would count more than a new one.
+_ISSUED = ("/config/Identity", "/config/Identity.trial")
 _FLAG = "/maintenance"
 _AMAZON = Path(__file__).with_name("amazon_roots.pem")
 
@@ -39,7 +41,8 @@ if "/app/a" not in sys.path:
 import firmware.app
 from firmware.config.factory import load
 identity = load(machine.unique_id())
-if identity.faults or not identity.certificate() or not identity.roots():
+known = identity.certificate() or identity.claim()[0]
+if identity.faults or not known or not identity.roots():
     raise ValueError("identity not readable: %s" % identity.faults)
 """
 
@@ -48,28 +51,34 @@ _MARK = "module: ready"
 _START_S = 20
 
 
-def application() -> dict[str, bytes]:
-    """{path on the board: content}: the boot scripts as source, the rest compiled."""
-    files = romfs.compiled(romfs.application(ROOT))
-    scripts = ("boot.py", "main.py")
-    return {("/" if name in scripts else _APP) + name: data for name, data in files.items()}
+def _pair(cert, key):
+    return (Path(cert).read_bytes(), Path(key).read_bytes()) if cert else None
 
 
-def _identity(board_name, endpoint, cert, key, ca, thing, ntp) -> dict[str, bytes]:
+def _identity(
+    board_name, endpoint, cert, key, claim_cert, claim_key, template, ca, thing, ntp
+) -> dict[str, bytes]:
     """The factory files for the options given; none when none of them was."""
-    given = {"ENDPOINT": endpoint, "CERT": cert, "KEY": key}
-    if not any(given.values()):
+    birth = {"CERT": cert, "KEY": key}
+    claim = {"CLAIM_CERT": claim_cert, "CLAIM_KEY": claim_key, "TEMPLATE": template}
+    if not any((endpoint, *birth.values(), *claim.values())):
         return {}
-    missing = [name for name, value in given.items() if not value]
+    if any(birth.values()) and any(claim.values()):
+        raise FlashError("a module has either a device certificate or a claim, these are both")
+    needed = claim if any(claim.values()) else birth
+    missing = [name for name, value in ({"ENDPOINT": endpoint} | needed).items() if not value]
     if missing:
-        raise FlashError(f"ENDPOINT, CERT and KEY belong together; missing: {', '.join(missing)}")
+        together = ", ".join(["ENDPOINT", *list(needed)[:-1]]) + " and " + list(needed)[-1]
+        raise FlashError(f"{together} belong together; missing: {', '.join(missing)}")
     try:
         return factory_files(
             endpoint=endpoint,
             ntp=ntp,
             board=board_name,
             roots_pem=Path(ca or _AMAZON).read_bytes(),
-            birth=(Path(cert).read_bytes(), Path(key).read_bytes()),
+            birth=_pair(cert, key),
+            claim=_pair(claim_cert, claim_key),
+            template=template or None,
             thing=thing,
         )
     except OSError as error:
@@ -129,6 +138,19 @@ def _write(board: Board, files: dict[str, bytes], console: Console) -> int:
     return len(changed)
 
 
+def _stale(board: Board, files, factory) -> list[str]:
+    """What is on the board of an older application and, with a new identity, of the old one."""
+    stale = [
+        path
+        for path in board.files(_APP)
+        if path not in files and not any(file.startswith(path) for file in files)
+    ]
+    if factory:
+        stale += [path for path in board.files(_FACTORY) if path not in factory]
+        stale += [path for path in board.files("/config") if path in _ISSUED]
+    return stale
+
+
 def _flash(port, name, identity_options, console) -> None:
     files = application()
     # Before the board is troubled: a wrong certificate is the likeliest mistake.
@@ -138,20 +160,18 @@ def _flash(port, name, identity_options, console) -> None:
         name = name or _check(board)
         factory = _identity(name, **identity_options)
         console.print(f"{port}: {name}")
-        if not factory and "/factory/cert.der" not in board.files("/factory"):
+        there = set(board.files(_FACTORY))
+        if not factory and not there & {"/factory/cert.der", "/factory/claim_cert.der"}:
             raise FlashError(
-                "this board has no identity yet: give ENDPOINT=, CERT= and KEY= (and CA= when"
-                " the endpoint is not AWS)"
+                "this board has no identity yet: give ENDPOINT=, CERT= and KEY=, or CLAIM_CERT=,"
+                " CLAIM_KEY= and TEMPLATE= in place of the last two (and CA= when the endpoint is"
+                " not AWS)"
             )
         board.write(_FLAG, b"make flash\n")
         # A running application holds the heap and the watchdog; after a reset the flag keeps it
         # from starting.
         board.restart()
-        stale = [
-            path
-            for path in board.files(_APP.rstrip("/"))
-            if path not in files and not any(file.startswith(path) for file in files)
-        ]
+        stale = _stale(board, files, factory)
         board.remove(stale)
         count = _write(board, files | factory, console)
         console.print(f"{count} files written, {len(stale)} removed; read back and equal")
@@ -180,20 +200,16 @@ def _flash(port, name, identity_options, console) -> None:
 @click.option("--endpoint", default="", help="host or host:port of the AWS IoT endpoint")
 @click.option("--cert", default="", help="device certificate, PEM")
 @click.option("--key", default="", help="its private key, PEM")
+@click.option("--claim-cert", default="", help="claim certificate, PEM, in place of the device's")
+@click.option("--claim-key", default="", help="its private key, PEM")
+@click.option("--template", default="", help="provisioning template that goes with the claim")
 @click.option("--ca", default="", help="server root certificates, PEM; default: Amazon's")
 @click.option("--thing", default=None, help="thing name; default: the chip's own number")
 @click.option("--ntp", default="pool.ntp.org", help="time server, host or host:port")
-def main(port, board, endpoint, cert, key, ca, thing, ntp) -> None:
+def main(port, board, thing, **options) -> None:
     """Install the application and, when given, an identity on a board that runs MicroPython."""
     console = Console(highlight=False)
-    options = {
-        "endpoint": endpoint,
-        "cert": cert,
-        "key": key,
-        "ca": ca,
-        "thing": thing or None,
-        "ntp": ntp,
-    }
+    options["thing"] = thing or None
     try:
         _flash(port, board, options, console)
     except FlashError as error:

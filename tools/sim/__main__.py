@@ -46,6 +46,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--link", type=_FILE, help="Symbolic link to make to the UART's terminal.")
 @click.option("--control", type=_FILE, help="Unix socket for commands to the board.")
 @click.option("--identity", type=click.Choice(["birth", "claim", "none"]), default="birth")
+@click.option("--factory-image", type=_FILE, help="The filesystem of a new board.")
 @click.option("--ap", multiple=True, metavar="SSID:PASS", help="An access point; repeatable.")
 @click.option("--heap", type=click.IntRange(16, 65536), metavar="KIB", help="Limit the heap.")
 @click.option("--stock", is_flag=True, help="Run .mpy files from the board's filesystem.")
@@ -58,6 +59,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--source", type=_FOLDER, hidden=True, default=romfs.ROOT)
 def main(ap, baud, timing, portal_port, state, source, **given):
     """The virtual module: prints `ready` each time its STARTUP has been queued."""
+    if given["blank"] and given["factory_image"]:
+        raise click.UsageError("--blank and --factory-image exclude each other")
     state.mkdir(parents=True, exist_ok=True)
     options = Options(
         state=state.resolve(),
@@ -117,9 +120,17 @@ def _run(options, stack):
     _lock(options.state, stack)
     os.umask(0o077)
     if not (options.state / "flash.bin").exists():
-        manufacture.make(options.state, options.cloud, options.identity, options.blank)
+        manufacture.make(
+            options.state,
+            options.cloud,
+            options.identity,
+            options.blank,
+            options.factory_image,
+        )
     else:
         _compare(options)
+        if options.factory_image:
+            click.echo("note: this board exists; --factory-image is for a new one", err=True)
     if options.stock:
         chip = flash.Flash(options.state / "flash.bin")
         manufacture.install_stock(options.state, chip, options.source)

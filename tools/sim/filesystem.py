@@ -1,4 +1,4 @@
-"""The module's filesystem from outside, while its power is off: manufacture, repairs, damage.
+"""The module's filesystem from outside, while its power is off: repairs, damage.
 
 with of_board(state) as fs:
     fs.write("/config/SSID", b"...")
@@ -16,26 +16,19 @@ from tools.sim import flash
 class Filesystem:
     """The LittleFS in the partition `vfs` of a `flash.Flash`; `save` writes it back.
 
-    blank: make a new one. Paths are absolute. `fs` is littlefs-python's own object, for what has
-    no method here.
+    Paths are absolute. `fs` is littlefs-python's own object, for what has no method here.
     """
 
-    def __init__(self, chip, blank=False):
+    def __init__(self, chip):
         self._chip = chip
         place = flash.find("vfs")
         self.fs = littlefs.LittleFS(
             block_size=flash.SECTOR,
             block_count=place.size // flash.SECTOR,
-            # A new one is of the older form, which every MicroPython reads; the module raises it
-            # at its first write, so what it has used may be of either.
-            disk_version=0x00020000 if blank else 0,
             name_max=255,
             mount=False,
         )
-        if blank:
-            self.fs.format()
-        else:
-            self.fs.context.buffer[:] = chip.read("vfs")
+        self.fs.context.buffer[:] = chip.read("vfs")
         self.fs.mount()
 
     def save(self):

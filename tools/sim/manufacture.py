@@ -1,13 +1,17 @@
-"""Makes a virtual board: flash with bootable slot, filesystem with the factory data."""
+"""Makes a virtual board: flash with bootable slot, filesystem with the factory data.
+
+The filesystem is the one that a board gets (tools/fleet/factory_image.py), made here or read from
+a file that the fleet tool has made.
+"""
 
 import ast
-import hashlib
 import json
 import os
 import secrets
 from pathlib import Path
 
 from tools import factory
+from tools.fleet import factory_image
 from tools.sim import espimage, flash, romfs
 from tools.sim.filesystem import Filesystem
 
@@ -29,16 +33,6 @@ def board_row(name=BOARD):
     raise MakeError(f"{path} has no BOARDS")
 
 
-def _cloud_info(cloud):
-    path = Path(cloud) / "cloud.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise MakeError(f"{path} is missing: start the local cloud on {cloud} first") from None
-    except ValueError:
-        raise MakeError(f"{path} is damaged") from None
-
-
 def _identities(cloud, identity, uid):
     if identity == "birth":
         from tools.cloud.identity import issue_birth
@@ -46,15 +40,16 @@ def _identities(cloud, identity, uid):
         made = issue_birth(Path(cloud), uid)
         return {"birth": (made.cert_pem, made.key_pem)}
     if identity == "claim":
-        read = Path(cloud).joinpath
-        return {"claim": (read("claim.pem").read_bytes(), read("claim.key").read_bytes())}
+        return factory.claim_of_cloud(cloud)
     return {}
 
 
 def endpoint(cloud):
     """`host:port` of the local cloud in the folder `cloud`. Raises MakeError."""
-    info = _cloud_info(cloud)
-    return f"{info['host']}:{info['mqtt']}"
+    try:
+        return factory.of_cloud(cloud)["endpoint"]
+    except ValueError as error:
+        raise MakeError(str(error)) from None
 
 
 def _factory_files(cloud, identity, uid):
@@ -62,20 +57,44 @@ def _factory_files(cloud, identity, uid):
         if identity != "none":
             raise MakeError(f"an identity of kind {identity} needs --cloud")
         return {}
-    info = _cloud_info(cloud)
-    host = info["host"]
-    signer = Path(cloud) / "signer.pem"
     try:
-        return factory.factory_files(
-            endpoint=endpoint(cloud),
-            ntp=f"{host}:{info['sntp']}" if "sntp" in info else host,
-            board=BOARD,
-            roots_pem=(Path(cloud) / "ca.pem").read_bytes(),
-            ota_cert_pem=signer.read_bytes() if signer.exists() else None,
-            **_identities(cloud, identity, uid),
-        )
+        given = factory.of_cloud(cloud) | _identities(cloud, identity, uid)
+        return factory.factory_files(board=BOARD, **given)
+    except ValueError as error:
+        raise MakeError(str(error)) from None
+
+
+def _read_image(path):
+    # (image, what board.json says of it)
+    try:
+        image = path.read_bytes()
     except OSError as error:
-        raise MakeError(f"{error.filename}: {error.strerror}") from None
+        raise MakeError(f"{path}: {error.strerror}") from None
+    size = flash.find("vfs").size
+    if len(image) != size:
+        raise MakeError(
+            f"{path} has {len(image)} bytes and the virtual module's filesystem {size}:"
+            " make it with --layout virtual-8MiB"
+        )
+    try:
+        files = factory_image.contents(image)
+        info = factory_image.description(files)
+        row = board_row(info.get("board", BOARD))
+    except factory_image.ImageError as error:
+        raise MakeError(f"{path}: {error}") from None
+    except KeyError:
+        raise MakeError(f"{path} is for a board that is not known") from None
+    return (
+        image,
+        {
+            "board": info.get("board", BOARD),
+            "identity": factory_image.certificate_id(files)[0],
+            "endpoint": info.get("endpoint"),
+            # Its own application is what `--stock` runs then.
+            "stock": "image" if "/main.py" in files else None,
+        },
+        row,
+    )
 
 
 def write_source_mark(chip, row):
@@ -84,54 +103,58 @@ def write_source_mark(chip, row):
     chip.write("ota_0", espimage.build([(address, SOURCE_MARK)], row["chip"]))
 
 
-def make(state, cloud, identity, blank=False):
+def make(state, cloud, identity, blank=False, image=None):
     """Make a board in the folder `state`. identity: birth, claim or none. Raises MakeError.
 
-    blank: a stock board, with nothing on its filesystem.
+    blank: a stock board, with nothing on its filesystem. image: the file that holds the
+    filesystem; cloud and identity do not matter then.
     """
-    row = board_row()
     # A random address of the locally administered kind is the board's serial number.
     mac = bytearray(secrets.token_bytes(6))
     mac[0] = mac[0] & 0xFC | 0x02
     uid = mac.hex()
-    files = {} if blank else _factory_files(cloud, identity, uid)
+    row = board_row()
+    made = {"board": BOARD, "identity": identity, "endpoint": None, "stock": None}
+    filesystem = None
+    if image is not None:
+        filesystem, said, row = _read_image(Path(image))
+        made |= said
+    elif not blank:
+        files = _factory_files(cloud, identity, uid)
+        filesystem = factory_image.build(files, flash.find("vfs").size)
+        made["endpoint"] = endpoint(cloud) if files else None
     path = state / "flash.bin"
     unfinished = state / "flash.new"
     unfinished.unlink(missing_ok=True)
     chip = flash.Flash.create(unfinished)
     try:
         write_source_mark(chip, row)
-        if not blank:
-            filesystem = Filesystem(chip, blank=True)
-            for name, data in files.items():
-                filesystem.write(name, data)
-            filesystem.save()
+        if filesystem is not None:
+            chip.write("vfs", filesystem)
     finally:
         chip.close()
-    made = {"uid": uid, "board": BOARD, "identity": identity, "blank": blank, "stock": None}
-    made["endpoint"] = endpoint(cloud) if files else None
-    (state / "board.json").write_text(json.dumps(made))
+    (state / "board.json").write_text(json.dumps({"uid": uid, "blank": blank, **made}))
     os.replace(unfinished, path)
 
 
 def install_stock(state, chip, source):
     """Put the application's `.mpy -O3` files onto the filesystem, as the flash tool does.
 
-    boot.py and main.py go to the root, the packages to /app/a. Does nothing when they are there.
+    boot.py and main.py go to the root, the packages to /app/a. Does nothing when they are there,
+    or when the board was made from an image that had an application.
     """
-    contents = romfs.compiled(romfs.application(source))
-    digest = hashlib.sha256()
-    for name, data in sorted(contents.items()):
-        digest.update(b"%s\0%d\0" % (name.encode(), len(data)))
-        digest.update(data)
     made = json.loads((state / "board.json").read_text())
-    if made["stock"] == digest.hexdigest():
+    if made["stock"] == "image":
+        return
+    contents = factory_image.application(source)
+    digest = factory_image.digest(contents)
+    if made["stock"] == digest:
         return
     filesystem = Filesystem(chip)
     if "app" in filesystem.names("/"):
         filesystem.remove("/app")
     for name, data in contents.items():
-        filesystem.write(("/app/a/" if "/" in name else "/") + name, data)
+        filesystem.write(name, data)
     filesystem.save()
-    made["stock"] = digest.hexdigest()
+    made["stock"] = digest
     (state / "board.json").write_text(json.dumps(made))

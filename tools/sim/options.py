@@ -10,7 +10,8 @@ from tools.sim import access_points, romfs
 class Options:
     """state: the board's folder. heap: KiB of 32-bit words, None for plenty. baud: 0 unpaced.
 
-    cloud, link, control, repl: paths or None. identity: birth, claim or none. access_points:
+    cloud, link, control, repl: paths or None. identity: birth, claim or none. factory_image: the
+    filesystem of a new board, a path, in place of cloud and identity. access_points:
     (SSID, passphrase) pairs. stock: run from LittleFS. blank: a stock board without application.
     slow: ESP32's times. source: the application's folder. vm: another MicroPython or None.
     """
@@ -20,6 +21,7 @@ class Options:
     link: Path | None = None
     control: Path | None = None
     identity: str = "birth"
+    factory_image: Path | None = None
     access_points: tuple = (access_points.DEFAULT,)
     heap: int | None = None
     stock: bool = False

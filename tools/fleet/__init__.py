@@ -1,0 +1,1 @@
+"""The fleet manager: makes modules, sets them up, looks after them."""
