@@ -1,0 +1,269 @@
+"""What the portal's page does, in a browser, against a scripted module."""
+
+import gzip
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from firmware.confmode.page import PAGE, POLICY
+from tests_host.system import portal_browser
+from tests_host.system.portal_browser import (
+    DESKTOP,
+    JOINED,
+    SECRET,
+    WRONG,
+    becomes,
+    connect,
+    error,
+    focused,
+    found,
+    join,
+    press,
+    title,
+)
+from tests_host.system.portal_fake import FakePortal
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with portal_browser.browser() as started:
+        yield started
+
+
+@pytest.fixture
+def portal():
+    """A scripted module with the page as it is in the firmware."""
+    made = FakePortal(gzip.decompress(PAGE), POLICY.decode())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(browser, portal):
+    """The page on a phone, its list of networks there."""
+    with portal_browser.tab(browser, portal.url) as opened:
+        found(opened)
+        yield opened
+
+
+def test_names_from_the_air_are_only_text(page, portal):
+    names = page.locator("li span")
+    expect(names.nth(3)).to_have_text("<img src=x onerror=hacked()>")
+    expect(names.nth(4)).to_contain_text("Caf\ufffd")
+    assert page.locator("img").count() == 0
+    first = page.get_by_role("listitem").nth(0).get_by_role("button")
+    expect(first).to_have_accessible_name("Lab secured, signal 4 of 4")
+    guests = page.get_by_role("listitem").nth(1).get_by_role("button")
+    expect(guests).to_have_accessible_name("Guests no password, signal 3 of 4")
+    join(page, "Caf")
+    title(page, "Joining \u2068Caf\ufffd")
+    [body] = portal.posted("/api/join")
+    assert body == {"token": portal.token, "hex": "436166e920ff00", "passphrase": SECRET}
+    becomes(page, portal, {"state": "failed", "hex": body["hex"], "reason": "<b>odd</b>"})
+    error(page, "<b>odd</b>")
+    expect(page.locator("#password")).to_have_value(SECRET)
+
+
+def test_a_wrong_password_is_there_to_be_corrected(page, portal):
+    join(page, password="wrong-wrong")
+    title(page, "Joining Lab")
+    becomes(page, portal, WRONG)
+    error(page, "Wrong password for Lab")
+    field = page.locator("#password")
+    assert focused(page) == "password"
+    expect(field).to_have_value("wrong-wrong")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_attribute("type", "password")
+    press(page, "Show")
+    expect(field).to_have_attribute("type", "text")
+    press(page, "Hide")
+    expect(field).to_have_attribute("type", "password")
+    field.fill(SECRET)
+    field.press("Enter")
+    title(page, "Joining Lab")
+    error(page, "^$")
+    assert [body["passphrase"] for body in portal.posted("/api/join", 2)] == [
+        "wrong-wrong",
+        SECRET,
+    ]
+
+
+def test_the_password_is_gone_after_success(page, portal):
+    press(page, "Lab")
+    press(page, "Show")
+    page.locator("#password").fill(SECRET)
+    connect(page)
+    becomes(page, portal, JOINED)
+    title(page, "Joined Lab")
+    expect(page.locator("#detail")).to_contain_text("Address 192.168.1.7")
+    expect(page.locator("#left")).to_contain_text("52 s")
+    expect(page.locator("#password")).to_have_value("")
+    expect(page.locator("#password")).to_have_attribute("type", "password")
+    assert SECRET not in page.content()
+    assert page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])") == "[{},{}]"
+    press(page, "Done")
+    title(page, "All done")
+    expect(page.locator("#detail")).to_contain_text("ExpressLink-ab12cd is on Lab")
+    assert portal.posted("/api/done") == [{"token": portal.token}]
+
+
+def test_a_network_that_hides_and_an_endpoint(page, portal):
+    press(page, "Other network")
+    assert focused(page) == "ssid"
+    press(page, "Connect")
+    assert portal.bodies("/api/join") == []
+    page.locator("#ssid").fill("Hidden")
+    page.locator("summary").click()
+    endpoint = page.get_by_label("Cloud endpoint")
+    expect(endpoint).to_have_attribute("placeholder", "localhost:28883")
+    endpoint.fill(" example.org:8883 ")
+    portal.joins = [(400, {"error": "endpoint: no such host"}, {})]
+    connect(page)
+    error(page, "endpoint: no such host")
+    connect(page)
+    title(page, "Joining Hidden")
+    assert portal.posted("/api/join", 2)[1] == {
+        "token": portal.token,
+        "ssid": "Hidden",
+        "passphrase": "",
+        "endpoint": "example.org:8883",
+    }
+    becomes(page, portal, {"state": "failed", "ssid": "Hidden", "reason": "not found"})
+    error(page, "was not found")
+    expect(page.locator("#ssid")).to_have_value("Hidden")
+
+
+def test_a_short_password_is_not_sent(page, portal):
+    press(page, "Lab")
+    press(page, "Connect")
+    page.locator("#password").press_sequentially("short")
+    press(page, "Connect")
+    title(page, "^Lab$")
+    assert portal.bodies("/api/join") == []
+    press(page, "All networks")
+    press(page, "Guests")
+    connect(page)
+    title(page, "Joining Guests")
+    assert portal.posted("/api/join")[0]["passphrase"] == ""
+
+
+def test_too_many_tries_count_down(page, portal):
+    portal.joins = [(429, {"error": "too many tries"}, {"Retry-After": "41"})]
+    join(page)
+    error(page, "Too many tries")
+    button = page.locator("#connect")
+    expect(button).to_be_disabled()
+    expect(button).to_have_text(re.compile(r"Try again in (41|40|39) s"))
+    page.clock.fast_forward(42000)
+    expect(button).to_have_text("Connect")
+    expect(button).to_be_enabled()
+    error(page, "^$")
+    connect(page)
+    title(page, "Joining Lab")
+
+
+def test_a_module_that_has_started_again(page, portal):
+    portal.token = "1" * 32
+    join(page)
+    title(page, "Joining Lab")
+    assert [body["token"][0] for body in portal.posted("/api/join", 2)] == ["0", "1"]
+    # And once more, in the middle of the try: nothing is known of it.
+    becomes(page, portal, {"state": "idle"})
+    error(page, "Please try again")
+    expect(page.locator("#password")).to_have_value(SECRET)
+
+
+def test_somebody_else_is_faster(page, portal):
+    portal.joins = [(409, {"error": "busy"}, {})]
+    portal.state = {"state": "trying", "ssid": "Guests"}
+    join(page)
+    title(page, "Joining Guests")
+    expect(page.locator("#detail")).to_contain_text("already")
+    becomes(page, portal, {**JOINED, "ssid": "Guests"})
+    title(page, "Joined Guests")
+
+
+def test_the_phone_loses_the_module(page, portal):
+    join(page)
+    title(page, "Joining Lab")
+    portal.gone = True
+    page.clock.fast_forward(3000)
+    title(page, "Joining Lab")
+    page.clock.fast_forward(4000)
+    title(page, "out of reach")
+    becomes(page, portal, JOINED)
+    title(page, "Joined Lab")
+    # The access point has gone: that is how it ends when nobody presses Done.
+    portal.gone = True
+    page.clock.fast_forward(7000)
+    title(page, "All done")
+
+
+def test_a_join_whose_answer_is_lost(page, portal):
+    press(page, "Lab")
+    page.locator("#password").fill(SECRET)
+    portal.gone = True
+    press(page, "Connect")
+    title(page, "Joining Lab")
+    page.clock.fast_forward(2000)
+    portal.gone = False
+    error(page, "Please try again")
+    assert focused(page) == "chosen"
+
+
+def test_no_networks_no_scan_and_slow_answers(page, portal):
+    portal.delay = 1
+    portal.networks = (503, {"error": "no scan possible now"})
+    press(page, "Refresh")
+    expect(page.locator("#note")).to_have_text("Looking for networks…")
+    press(page, "Refresh")
+    expect(page.locator("#note")).to_contain_text("could not look")
+    assert [path for _, path, _ in portal.asked].count("/api/networks") == 2
+    portal.delay = 0
+    portal.networks = (200, {"networks": []})
+    press(page, "Refresh")
+    expect(page.locator("#note")).to_have_text("Networks found: 0")
+    assert page.get_by_role("listitem").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ({"state": "trying", "ssid": "Lab"}, "Joining"),
+        (JOINED, "Joined"),
+        (WRONG, "Lab"),
+        ({"state": "failed", "ssid": "Lab", "reason": "timeout"}, "Lab"),
+    ],
+)
+def test_a_page_that_is_loaded_again_shows_how_it_stands(page, portal, state, shown):
+    portal.state = state
+    page.reload()
+    title(page, shown)
+
+
+def test_with_the_keyboard_alone(browser, portal):
+    with portal_browser.tab(browser, portal.url, DESKTOP) as page:
+        found(page)
+        keys = page.keyboard
+        for _ in range(2):
+            keys.press("Tab")
+        keys.press("Enter")
+        assert focused(page) == "password"
+        keys.type(SECRET)
+        keys.press("Tab")
+        assert focused(page) == "reveal"
+        ring = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert ring == "solid"
+        for _ in range(2):
+            keys.press("Tab")
+        assert focused(page) == "connect"
+        keys.press("Enter")
+        title(page, "Joining Lab")
+        assert focused(page) == "outcome"
+        becomes(page, portal, JOINED)
+        title(page, "Joined Lab")
+        keys.press("Tab")
+        assert focused(page) == "done"
+        keys.press("Enter")
+        title(page, "All done")

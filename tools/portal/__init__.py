@@ -1,0 +1,1 @@
+"""The page that CONFMODE shows on a phone: its source, and the builder that packs it."""
