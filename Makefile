@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= build/state
+# What a new virtual module is made with: birth, claim or none.
+IDENTITY ?= birth
 
 .PHONY: setup sim test lint format conformance fuzz cuts bench flash clean
 
@@ -17,7 +19,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 sim: setup
-	@$(BIN)/python -m tools.sim.console --state $(STATE)
+	@$(BIN)/python -m tools.sim.console --state $(STATE) -- --identity $(IDENTITY)
 
 test: setup
 	$(BIN)/python -m pytest -n 2 tests_host

@@ -89,6 +89,7 @@ class Console:
         self._module = module
         self._editing = sys.stdin.isatty()
         self._event = None
+        self._told = len(module.lines)
         self._waiting = 0
         self._pasting = False
         self._lines = queue.Queue()
@@ -116,6 +117,7 @@ class Console:
                 self._waiting = 0
             self._listen()
             self._look_at_event()
+            self._look_at_portal()
 
     def _read_input(self):
         while True:
@@ -174,6 +176,14 @@ class Console:
         if level != self._event:
             self._event = level
             self._show(f"[EVENT pin {'high' if level else 'low'}]")
+
+    def _look_at_portal(self):
+        # Where a browser finds CONFMODE's page.
+        while self._told < len(self._module.lines):
+            line = self._module.lines[self._told]
+            self._told += 1
+            if line.startswith("portal http"):
+                self._show(f"[{line}]")
 
     def _show(self, text):
         if not self._editing:
