@@ -45,6 +45,7 @@ def make():
     board = Board(_board_name(identity.board))
     # The other boards are no longer of interest.
     BOARDS.clear()
+    identity.board = board.name
     made = module.Module(V05, identity, board)
     _connect(made, machine.RTC())
     _provide(made)

@@ -102,6 +102,7 @@ async def _open_as_ourselves(session, late):
         if identity.on_trial and identity.trial_failed():
             log(WARNING, "session: identity on trial dropped:", error.args[0])
             session.context = None
+            raise ConnectError(error.args[0] + b", new identity dropped")
         raise
     if identity.on_trial:
         identity.trial_worked()

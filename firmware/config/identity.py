@@ -39,7 +39,7 @@ class Identity:
     """uid: the chip's own number, as text in bytes.
 
     `faults` names the factory files that are damaged: what was in them is not used. What
-    factory.py fills in: `board` (None: what suits the chip), `endpoint`, `ntp`, `template` (of
+    factory.py fills in: `board` (None: not told; app.py then says which), `endpoint`, `ntp`, `template` (of
     provisioning), `about`, and `born` (certificate there, name of the thing). `thing` is the name
     that counts now, and `certified` says whether there is a certificate; `on_trial`, whether they
     are an issued identity that has not made a connection yet.
