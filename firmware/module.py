@@ -99,6 +99,7 @@ class Module:
             # Reports are made in the name of a thing.
             and self.identity.certified
             and not self.identity.on_trial
+            and not self.identity.doubted
         ):
             self._start_reports()
         if self.defender:

@@ -36,12 +36,16 @@ _LATEST_MS = const(92000)
 _SECOND_MS = const(3000)
 
 
-class _Untrusted(ConnectError):
+class Untrusted(ConnectError):
     """With these roots the server's certificate is not accepted."""
 
 
 class _Refused(ConnectError):
-    """The cloud has said no to who we are."""
+    """Somebody has said no to who we are."""
+
+
+class _Denied(_Refused):
+    """The cloud has: in a connection that its certificate vouches for."""
 
 
 async def connect(session, started):
@@ -50,9 +54,9 @@ async def connect(session, started):
     Waits the back-off out first. Never takes 120 s from the tick `started`. Without a device
     certificate one is asked for first."""
 
-    def late():
-        # True when there is no time left for opening.
-        return time.ticks_diff(time.ticks_ms(), started) > _LATEST_MS
+    def late(before_ms=0):
+        # True when there is no time left for opening, or will not be then.
+        return time.ticks_diff(time.ticks_ms(), started) + before_ms > _LATEST_MS
 
     await asyncio.sleep_ms(session.backoff.remaining())
     session.to(JOINING)
@@ -68,14 +72,7 @@ async def connect(session, started):
             # A resolver that nobody answers holds everything up, and would do so again.
             raise ConnectError(b"network too slow")
         session.to(OPENING)
-        if not session.identity.certified:
-            from firmware.cloud import provisioning
-
-            await provisioning.claim(session, late)
-            session.context = None
-            if late():
-                raise ConnectError(b"provisioned, no time left to connect")
-        await _open_as_ourselves(session, late)
+        await _be_somebody(session, late)
     except (WifiError, ClockError) as error:
         raise ConnectError(error.args[0])
     except (ConnectError, MemoryError):
@@ -87,25 +84,38 @@ async def connect(session, started):
         raise ConnectError(b"internal error, " + type(error).__name__.encode())
 
 
-async def _open_as_ourselves(session, late):
-    """A connection as the thing that we are, or have become (an identity on trial)."""
+async def _be_somebody(session, late):
+    """A connection as the thing that we are, or are about to become."""
     identity = session.identity
+    doubted = identity.doubted
     try:
+        if not identity.certified:
+            from firmware.cloud import provisioning
+
+            await provisioning.claim(session, late)
+            session.context = None
+            if late():
+                raise ConnectError(b"provisioned, no time left to connect")
         try:
             await _open(session, late)
         except _Refused:
-            if not identity.on_trial or late():
+            if not identity.on_trial or late(_SECOND_MS):
                 raise
             await asyncio.sleep_ms(_SECOND_MS)
             await _open(session, late)
-    except _Refused as error:
-        if identity.on_trial and identity.trial_failed():
-            log(WARNING, "session: identity on trial dropped:", error.args[0])
+    except ConnectError as error:
+        if isinstance(error, _Refused) and identity.on_trial:
+            surely = isinstance(error, _Denied)
+            if identity.refused(surely):
+                session.context = None
+                why = b", new identity " + (b"dropped" if surely else b"in doubt")
+                raise ConnectError(error.args[0] + why)
+        if doubted:
+            # It was not the identity, then.
+            identity.believe()
             session.context = None
-            raise ConnectError(error.args[0] + b", new identity dropped")
         raise
-    if identity.on_trial:
-        identity.trial_worked()
+    identity.worked()
 
 
 async def _open(session, late):
@@ -119,7 +129,7 @@ async def _open(session, late):
             session.context = own
             session.config.trial_worked()
             return
-        except _Untrusted as error:
+        except Untrusted as error:
             log(WARNING, "session: RootCA on trial:", error.args[0])
             if late():
                 raise
@@ -154,23 +164,26 @@ async def open_with(session, tls, client_id):
         if isinstance(error, ValueError):
             # What TLS says of certificates: a root on trial that has expired is as bad as a
             # foreign one.
-            raise _Untrusted(why)
-        raise (_Refused if _refuses(error, stage) else ConnectError)(why)
+            raise Untrusted(why)
+        raise _refusal(error, stage)(why)
     if client.stage != mqtt_link.UP:
         # Accepted, and ended before this task had its turn.
         client.ssl = None
         raise ConnectError(describe(client.closed, None))
 
 
-def _refuses(error, stage):
-    """True when the cloud has ended it because of who we are: an alert in the handshake, a code
-    in CONNACK, a close in its place (AWS does that)."""
-    if stage == mqtt_link.TLS:
-        return isinstance(error, OSError) and error.errno == _ALERT
-    if isinstance(error, MQTTException):
+def _refusal(error, stage):
+    """The class of what the cloud, or somebody on the way, says with this `error`: an alert in
+    the handshake, a close in CONNACK's place (AWS does that), a code in CONNACK."""
+    if stage == mqtt_link.TLS and isinstance(error, OSError) and error.errno == _ALERT:
+        return _Refused
+    if stage == mqtt_link.CONNACK and isinstance(error, MQTTException):
+        if error.code == BY_SERVER:
+            return _Refused
         # 3 says that the server is unavailable.
-        return error.code == BY_SERVER if error.code <= 0 else error.code != 3
-    return False
+        if error.code > 0 and error.code != 3:
+            return _Denied
+    return ConnectError
 
 
 def context(session, roots, certificate=None, key=None):
@@ -182,7 +195,7 @@ def context(session, roots, certificate=None, key=None):
             made.load_verify_locations(root)
     except (OSError, ValueError) as error:
         log(WARNING, "session: TLS context:", error)
-        raise _Untrusted(b"root certificate unusable")
+        raise Untrusted(b"root certificate unusable")
     try:
         if not certificate:
             certificate = session.identity.certificate()[0]
@@ -190,5 +203,5 @@ def context(session, roots, certificate=None, key=None):
         made.load_cert_chain(certificate, key)
     except (IndexError, OSError, ValueError) as error:
         log(WARNING, "session: TLS context:", error)
-        raise ConnectError(b"certificate or key unusable")
+        raise _Refused(b"certificate or key unusable")
     return made

@@ -63,6 +63,11 @@ async def claim(session, late):
     failed and why, MemoryError; the claim's session has ended then as it has in the end."""
     identity = session.identity
     certificates, own = identity.claim()
+    try:
+        # What the cloud issues must not be lost for want of room.
+        identity.reserve()
+    except OSError as error:
+        raise ConnectError(b"provisioning: no room in flash, errno %d" % error.errno)
     started = time.ticks_ms()
     issue = _ISSUE
     register = _REGISTER % identity.template
@@ -136,24 +141,30 @@ def _registration(identity, token):
 
 async def _connect(session, late, certificate, key):
     """Connect with the claim. Roots on trial are tried first, as everywhere (D13)."""
-    config = session.config
-    proven = config.get(b"RootCA")
-    for roots in (config.trial_roots(), proven):
-        if not roots:
-            continue
-        if late():
-            raise ConnectError(b"provisioning: no time left")
-        try:
-            context = opening.context(session, roots, certificate, key)
-            await opening.open_with(session, context, session.identity.uid)
-            return
-        except ConnectError as error:
-            if roots is proven or not proven:
-                raise ConnectError(b"provisioning: " + error.args[0])
-            log(WARNING, "provisioning: RootCA on trial:", error.args[0])
-        # Not to be held while the next one is made.
-        context = None
-        gc.collect()
+    trial = session.config.trial_roots()
+    proven = session.config.get(b"RootCA")
+    try:
+        if trial:
+            try:
+                await _open(session, trial, certificate, key)
+                return
+            except opening.Untrusted as error:
+                log(WARNING, "provisioning: RootCA on trial:", error.args[0])
+                if not proven:
+                    raise
+            # Not to be held while the next one is made.
+            trial = None
+            gc.collect()
+            if late():
+                raise ConnectError(b"no time left")
+        await _open(session, proven, certificate, key)
+    except ConnectError as error:
+        raise ConnectError(b"provisioning: " + error.args[0])
+
+
+async def _open(session, roots, certificate, key):
+    context = opening.context(session, roots, certificate, key)
+    await opening.open_with(session, context, session.identity.uid)
 
 
 async def _ask(session, late, step, topic, request, judge):
@@ -268,6 +279,8 @@ async def _issued(answer, key, point):
     from lib import x509
 
     certificate = x509.parse(found[0])
+    if certificate.unknown_critical:
+        raise ValueError("unknown critical extension")
     if point is None:
         from lib import keypair
 

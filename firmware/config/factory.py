@@ -20,7 +20,7 @@ def load(uid):
     except ValueError as error:
         made.note("module.json", error)
         info = {}
-    made.board = info.get("board")
+    made.board = info.get("board", "")
     made.endpoint = info.get("endpoint", "").encode()
     made.ntp = info.get("ntp", "pool.ntp.org").encode()
     made.template = info.get("template", "").encode()

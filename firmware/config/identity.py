@@ -5,6 +5,8 @@ touches; factory.py reads them at the start. What the cloud has issued since cou
 kept in the store. A private key leaves this module only towards the TLS library.
 """
 
+from micropython import const
+
 from firmware.config.bundle import split
 from firmware.log import ERROR, log
 
@@ -17,6 +19,12 @@ FOLDER = "/factory/"
 _ISSUED = "Identity"
 # Where it is until the cloud has accepted a connection with it.
 TRIAL = "Identity.trial"
+_ROOM = "Identity.room"
+# An RSA certificate of AWS and its key.
+_LARGEST = const(3072)
+
+# CONNECTs in which an identity on trial is refused before it is in doubt.
+_DOUBT = const(2)
 
 
 def record(thing, certificate, key):
@@ -39,16 +47,17 @@ class Identity:
     """uid: the chip's own number, as text in bytes.
 
     `faults` names the factory files that are damaged: what was in them is not used. What
-    factory.py fills in: `board` (None: not told; app.py then says which), `endpoint`, `ntp`, `template` (of
-    provisioning), `about`, and `born` (certificate there, name of the thing). `thing` is the name
-    that counts now, and `certified` says whether there is a certificate; `on_trial`, whether they
-    are an issued identity that has not made a connection yet.
+    factory.py fills in: `board` (empty: not told; app.py then says which), `endpoint`, `ntp`,
+    `template` (of provisioning), `about`, and `born` (certificate there, name of the thing).
+    `thing` is the name that counts now, and `certified` says whether there is a certificate;
+    `on_trial`, whether they are an issued identity that has not made a connection yet; `doubted`,
+    whether there is such a one that has been refused.
     """
 
     def __init__(self, uid):
         self.uid = uid
         self.faults = []
-        self.board = None
+        self.board = ""
         self.endpoint = b""
         self.ntp = b""
         self.template = b""
@@ -57,6 +66,8 @@ class Identity:
         self.certified = False
         self.thing = uid
         self.on_trial = False
+        self.doubted = False
+        self._refusals = 0
         self._issued = None
         self._store = self._config = None
 
@@ -67,11 +78,13 @@ class Identity:
         self.choose()
 
     def choose(self):
-        """Have the identity that counts: on trial, issued, born. To be called when the store
-        has been changed by others."""
+        """Have the identity that counts: on trial, unless it is in doubt; issued; born. To be
+        called when the store has been changed by others."""
         self.certified, self.thing = self.born
         self._issued = None
         for name in (TRIAL, _ISSUED):
+            if name == TRIAL and self.doubted:
+                continue
             try:
                 found = self._read(name)
             except ValueError as error:
@@ -106,33 +119,56 @@ class Identity:
             found = None
         return found[index] if found else b""
 
+    def reserve(self):
+        """See that the flash has room for an identity. Raises OSError."""
+        self._store.write(_ROOM, bytes(_LARGEST))
+        self._store.remove(_ROOM)
+
     def propose(self, thing, certificate, key):
         """Be somebody else, on trial. thing: name; certificate, key: DER. Raises OSError."""
         self._store.write(TRIAL, record(thing, certificate, key))
-        self.choose()
+        self.believe()
 
-    def trial_worked(self):
-        """The cloud has accepted the identity on trial: it stays."""
+    def worked(self):
+        """The cloud has accepted a connection: an identity on trial stays, and one in doubt goes,
+        since the one before it is as good as ever."""
         try:
-            self._store.rename(TRIAL, _ISSUED)
+            if self.on_trial:
+                self._store.rename(TRIAL, _ISSUED)
+            elif self.doubted:
+                self._store.remove(TRIAL)
+            else:
+                return
         except OSError as error:
-            # It stays on trial, and will prove itself again.
-            log(ERROR, "identity: not renamed, errno", error.errno)
+            # It stays on trial, and is judged again.
+            log(ERROR, "identity: trial not ended, errno", error.errno)
             return
-        self.choose()
+        self.believe()
 
-    def trial_failed(self):
-        """The cloud refuses the identity on trial: back to the one before, or to the claim.
-        Returns False, and keeps it, where there is neither."""
+    def refused(self, surely):
+        """The identity on trial has been refused. When the cloud has said so (`surely`), it is
+        dropped. When that may have been anybody, it is in doubt from the second time on: the one
+        before it, or the claim, has the next turn, and if that fails too the fault was another
+        one. Returns False when nothing of this has come of it."""
         if not (self.born[0] or self.claim()[0] or self._store.read(_ISSUED)):
             return False
-        try:
-            self._store.remove(TRIAL)
-        except OSError as error:
-            log(ERROR, "identity: trial not removed, errno", error.errno)
+        self._refusals += 1
+        if not surely and self._refusals < _DOUBT:
             return False
+        if surely:
+            try:
+                self._store.remove(TRIAL)
+            except OSError as error:
+                log(ERROR, "identity: trial not removed, errno", error.errno)
+        self.doubted = True
         self.choose()
         return True
+
+    def believe(self):
+        """End the doubt."""
+        self.doubted = False
+        self._refusals = 0
+        self.choose()
 
     def note(self, name, why):
         """The factory file `name` is damaged; `why` is for the log."""
@@ -144,7 +180,7 @@ class Identity:
         """The file without which there can be no connection, if it is damaged, else None."""
         needed = ["roots.der"]
         if not self._issued:
-            needed += ["cert.der", "key.der"]
+            needed += ["module.json", "cert.der", "key.der"]
             if not self.certified:
                 needed += ["claim_cert.der", "claim_key.der"]
         for name in needed:

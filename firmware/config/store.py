@@ -48,6 +48,8 @@ class Store:
         self.lost = []
         self.writes = 0
         self.fault = 0
+        # A change has been decided, and was not carried out to its end.
+        self._unfinished = True
         try:
             os.mkdir(folder)
         except OSError as error:
@@ -106,6 +108,10 @@ class Store:
 
     def write(self, name, value):
         """Keep `value` (bytes) under `name`. Raises OSError when the flash refuses."""
+        self._finish_change()
+        self._write(name, value)
+
+    def _write(self, name, value):
         path = self._path(name)
         part = path + ".new"
         with open(part, "wb") as file:
@@ -118,8 +124,11 @@ class Store:
 
     def rename(self, old, new):
         """Keep what was kept under `old` under `new` instead, in one step. Raises OSError."""
+        self._finish_change()
         os.rename(self._path(old), self._path(new))
         self.writes += 1
+        if new in self.lost:
+            self.lost.remove(new)
 
     def change(self, values):
         """Keep, or with None remove, all of `values` ({name: bytes or None}) or none: a power cut
@@ -130,34 +139,42 @@ class Store:
             size = _NONE if value is None else len(value)
             plan += struct.pack(_PLACE, len(name), size) + name.encode() + (value or b"")
         self.write(_CHANGE, plan)
+        self._unfinished = True
         error = self._finish_change()
         if error:
             raise error
 
     def _finish_change(self):
-        """Do what the plan says, if there is one; returns the last OSError of a value."""
+        """Do what the plan says, if there is one that has not been carried out: nothing else is
+        written before. Returns the last OSError of a value."""
         fault = None
-        plan = self.read(_CHANGE) or b""
+        plan = self.read(_CHANGE) if self._unfinished else None
         at = 0
-        while at < len(plan):
+        while plan and at < len(plan):
             length, size = struct.unpack_from(_PLACE, plan, at)
             at += struct.calcsize(_PLACE) + length
             name = plan[at - length : at].decode()
             try:
                 if size == _NONE:
-                    self.remove(name)
+                    self._remove(name)
                 else:
                     at += size
-                    self.write(name, plan[at - size : at])
+                    self._write(name, plan[at - size : at])
             except OSError as error:
                 # A folder in its place, for instance: it must not stop the rest.
                 self.damaged(name, "not changed, errno %d" % error.errno)
                 fault = error
-        self.remove(_CHANGE)
+        if self._unfinished:
+            self._remove(_CHANGE)
+            self._unfinished = False
         return fault
 
     def remove(self, name):
         """Remove the value `name` if there is one. Raises OSError."""
+        self._finish_change()
+        self._remove(name)
+
+    def _remove(self, name):
         try:
             os.remove(self._path(name))
         except OSError as error:

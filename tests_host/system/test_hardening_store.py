@@ -310,7 +310,7 @@ def test_a_file_in_the_place_of_the_folder(board):
 # The identity.
 
 FACTORY = ("module.json", "cert.der", "key.der", "roots.der", "ota_cert.der", "sums")
-NEEDED = {"cert.der", "key.der", "roots.der"}
+NEEDED = {"module.json", "cert.der", "key.der", "roots.der"}
 
 
 @pytest.mark.parametrize(

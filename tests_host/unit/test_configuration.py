@@ -229,6 +229,38 @@ def test_a_change_is_all_or_nothing(tmp_path, monkeypatch, step):
     assert not (tmp_path / "change").exists()
 
 
+@pytest.mark.parametrize("after", ["write", "rename", "remove", "change"])
+def test_a_change_that_ran_out_of_memory_is_finished_before_anything_else(tmp_path, after):
+    store = Store(str(tmp_path))
+    store.write("a.trial", b"old")
+    real = store._write
+    calls = []
+
+    def scarce(name, value):
+        calls.append(name)
+        if len(calls) == 2:
+            raise MemoryError
+        real(name, value)
+
+    store._write = scarce
+    with pytest.raises(MemoryError):
+        store.change({"a.trial": b"new", "b": b"new"})
+    assert store.read("a.trial") == b"old"
+    if after == "write":
+        store.write("a.trial", b"newest")
+    elif after == "rename":
+        store.rename("a.trial", "a")
+    elif after == "remove":
+        store.remove("a.trial")
+    else:
+        store.change({"a.trial": b"newest"})
+    again = Store(str(tmp_path))
+    left = {"rename": None, "remove": None}.get(after, b"newest")
+    assert (again.read("a.trial"), again.read("b")) == (left, b"new")
+    assert again.read("a") == (b"new" if after == "rename" else None)
+    assert not (tmp_path / "change").exists()
+
+
 def test_what_cannot_be_changed_is_told_and_the_rest_is_done(tmp_path):
     store = Store(str(tmp_path))
     (tmp_path / "b").mkdir()

@@ -40,14 +40,14 @@ def test_none_at_all(tmp_path, monkeypatch):
     assert found.thing == b"020304050607"
 
 
-@pytest.mark.parametrize("name", ["cert.der", "key.der", "roots.der"])
+@pytest.mark.parametrize("name", ["cert.der", "key.der", "roots.der", "module.json"])
 def test_what_a_connection_needs_is_lost_by_any_bit(factory, name):
     size = len((factory / name).read_bytes())
     for bit in (0, 17, size * 4 + 3, size * 8 - 1):
         flip(factory / name, bit)
         found = load(UID)
         assert (found.faults, found.fault()) == ([name], name)
-        assert found.thing == b"lab"
+        assert found.thing == (b"020304050607" if name == "module.json" else b"lab")
         flip(factory / name, bit)
     assert load(UID).faults == []
 
@@ -57,7 +57,7 @@ def test_a_missing_key_is_a_fault(factory):
     assert load(UID).fault() == "key.der"
 
 
-@pytest.mark.parametrize("name", ["module.json", "ota_cert.der"])
+@pytest.mark.parametrize("name", ["ota_cert.der"])
 def test_what_a_connection_does_not_need(factory, name):
     flip(factory / name, 100)
     found = load(UID)
@@ -120,7 +120,7 @@ def test_a_trial_that_works_stays(factory, tmp_path):
     assert told == {b"ThingName": b"new", b"TopicRoot": b"new"}
     found, told, _ = attached(folder)
     assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
-    found.trial_worked()
+    found.worked()
     assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, False)
     again, told, _ = attached(folder)
     assert who(again) == who(found)
@@ -128,18 +128,50 @@ def test_a_trial_that_works_stays(factory, tmp_path):
     assert who(again) != born
 
 
-def test_a_trial_that_fails_goes(factory, tmp_path):
-    found, told, _ = attached(tmp_path / "config")
+def test_a_trial_that_the_cloud_denies_goes(factory, tmp_path):
+    found, told, store = attached(tmp_path / "config")
     born = who(found)
     found.propose(b"new", CERTIFICATE, PRIVATE)
-    assert found.trial_failed()
+    assert found.refused(True)
     assert who(found) == born
     assert told[b"ThingName"] == b"lab"
+    assert store.read(module.TRIAL) is None
     found.propose(b"first", CERTIFICATE, PRIVATE)
-    found.trial_worked()
+    found.worked()
     found.propose(b"second", CERTIFICATE, PRIVATE)
-    assert found.trial_failed()
+    assert found.refused(True)
     assert who(found) == (b"first", [CERTIFICATE], PRIVATE, True, False)
+
+
+def test_a_doubt_ends_with_the_next_connection(factory, tmp_path):
+    found, told, store = attached(tmp_path / "config")
+    born = who(found)
+    found.propose(b"new", CERTIFICATE, PRIVATE)
+    new = who(found)
+    assert not found.refused(False)
+    assert who(found) == new
+    assert found.refused(False)
+    assert (who(found), found.doubted, told[b"ThingName"]) == (born, True, b"lab")
+    # The one before it fares no better: it was not the identity.
+    found.believe()
+    assert (who(found), found.doubted, told[b"ThingName"]) == (new, False, b"new")
+    assert not found.refused(False)
+    assert found.refused(False)
+    # A restart forgets the doubt.
+    assert who(attached(tmp_path / "config")[0]) == new
+    found.worked()
+    assert (who(found), found.doubted) == (born, False)
+    assert store.read(module.TRIAL) is None
+
+
+def test_a_newer_one_ends_the_doubt(factory, tmp_path):
+    found, _, _ = attached(tmp_path / "config")
+    found.propose(b"new", CERTIFICATE, PRIVATE)
+    found.refused(False)
+    assert found.refused(False)
+    found.propose(b"newer", CERTIFICATE, PRIVATE)
+    assert who(found) == (b"newer", [CERTIFICATE], PRIVATE, True, True)
+    assert not found.doubted
 
 
 def test_the_only_identity_is_not_dropped(tmp_path, monkeypatch):
@@ -147,8 +179,9 @@ def test_the_only_identity_is_not_dropped(tmp_path, monkeypatch):
     found, _, _ = attached(tmp_path / "config")
     assert who(found) == (b"020304050607", [], b"", False, False)
     found.propose(b"new", CERTIFICATE, PRIVATE)
-    assert not found.trial_failed()
-    assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
+    for surely in (False, False, False, True):
+        assert not found.refused(surely)
+        assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0", b"\x05abc", b"\x03new" + CERTIFICATE, b"\xff" * 9])

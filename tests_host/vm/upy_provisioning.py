@@ -41,6 +41,10 @@ def registered(**others):
     return answer
 
 
+class Untrusted(ConnectError):
+    pass
+
+
 class Cloud:
     """The session, its client and its configuration; `answers` says what is answered to a
     request on a topic: a list of (accepted, dict or bytes), or a function of the request."""
@@ -59,7 +63,7 @@ class Cloud:
         self.requests = []
         self.subscribed = []
         self.failing = {}  # topic -> exception of subscribe() and publish()
-        self.proposed = self.flash = None
+        self.proposed = self.flash = self.full = None
         self.connections = []
         self.events = []
         self.told_the_host = []
@@ -68,9 +72,15 @@ class Cloud:
         provisioning.time = provisioning.asyncio = self
         self.now = 0
 
+    Untrusted = Untrusted
+
     # The identity and the configuration.
     def claim(self):
         return [b"claim certificate"], b"claim key"
+
+    def reserve(self):
+        if self.full:
+            raise self.full
 
     def propose(self, thing, certificate, key):
         assert self.stage == CLOSED, "kept while the claim's session is open"
@@ -474,17 +484,26 @@ async def test_roots_on_trial_are_tried_first():
     c.trial = ["new root"]
     assert (await c.run())[0] == b"lab_1"
     assert c.connections == [(["new root"], c.uid)]
-    c.failing["new root"] = ConnectError(b"server certificate not trusted")
+    c.failing["new root"] = c.Untrusted(b"server certificate not trusted")
     assert (await c.run())[0] == b"lab_1"
     c.failing["root"] = ConnectError(b"server certificate expired")
     assert await c.run() == b"provisioning: server certificate expired"
-    # Another way to fail is not the roots' fault, but no reason to stop either.
     c.values[b"RootCA"] = []
     assert await c.run() == b"provisioning: server certificate not trusted"
+    # Another way to fail is not the roots' fault.
+    c.values[b"RootCA"] = ["root"]
+    c.connections.clear()
+    c.failing["new root"] = ConnectError(b"closed by the endpoint")
+    assert await c.run() == b"provisioning: closed by the endpoint"
+    assert c.connections == [(["new root"], c.uid)]
 
 
 async def test_the_flash_refuses():
     c = Cloud()
+    c.full = OSError(28)
+    assert await c.run() == b"provisioning: no room in flash, errno 28"
+    assert not c.connections
+    c.full = None
     c.flash = OSError(28)
     assert await c.run() == b"provisioning: not stored, errno 28"
     c.flash = None

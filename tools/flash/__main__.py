@@ -22,7 +22,13 @@ from tools.fleet.factory_image import application
 _APP = "/app/a"
 _FACTORY = "/factory"
 # What the module keeps of an identity that a cloud has issued: it would count more than a new one.
-_ISSUED = ("/config/Identity", "/config/Identity.trial")
+_ISSUED = (
+    "/config/Identity",
+    "/config/Identity.trial",
+    # What may still bring one: a change that was not carried out to its end, values from BLE.
+    "/config/change",
+    "/config/candidate",
+)
 _FLAG = "/maintenance"
 _AMAZON = Path(__file__).with_name("amazon_roots.pem")
 

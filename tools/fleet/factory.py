@@ -32,7 +32,8 @@ class _Sentences(click.Command):
         except ValueError as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:
-            raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+            place = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(place + (error.strerror or str(error))) from None
 
 
 @click.group()
