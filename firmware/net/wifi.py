@@ -108,13 +108,18 @@ class Wifi:
         self._joined = wanted
         log(INFO, "wifi: joined,", wlan.ifconfig()[0])
 
-    async def _start(self):
-        """Have the interface up and at rest."""
+    def on(self):
+        """Switch the radio on, which stays on until `leave`; True when it was on already."""
         if self._wlan is None:
             self._wlan = self._make()
-        if not self._wlan.active():
-            self._wlan.active(True)
-        elif self._joined:
+        if self._wlan.active():
+            return True
+        self._wlan.active(True)
+        return False
+
+    async def _start(self):
+        """Have the interface up and at rest."""
+        if self.on() and self._joined:
             self._stop()
         if self._stopped_at is not None:
             pause = _PAUSE_MS - time.ticks_diff(time.ticks_ms(), self._stopped_at)
@@ -140,22 +145,22 @@ class Wifi:
         """Signal strength in dBm; only while linked."""
         return self._wlan.status("rssi")
 
-    def scan(self):
+    def scan(self, kinds=None):
         """Access points as {SSID: dBm}, the strongest of each name. Blocks the loop for two to
-        three seconds, and leaves the radio as it was. Raises OSError."""
-        if self._wlan is None:
-            self._wlan = self._make()
-        was_active = self._wlan.active()
-        if not was_active:
-            self._wlan.active(True)
+        three seconds, and leaves the radio as it was. Raises OSError.
+
+        kinds: a dict that gets the security of each as the driver numbers it, 0 for none."""
+        was_on = self.on()
         try:
             best = {}
-            for ssid, _, _, rssi, _, _ in self._wlan.scan():
+            for ssid, _, _, rssi, security, _ in self._wlan.scan():
                 if rssi > best.get(ssid, -1000):
                     best[ssid] = rssi
+                    if kinds is not None:
+                        kinds[ssid] = security
             return best
         finally:
-            if not was_active:
+            if not was_on:
                 self._wlan.active(False)
 
     def _field(self, field):

@@ -209,6 +209,48 @@ def test_the_own_access_point_offers_its_port_80_on_this_pc(tmp_path):
             assert board.value("c.recv(10)") == b"GET /"
 
 
+def test_the_own_access_point_comes_and_goes(tmp_path):
+    with Remote(tmp_path / "board", "--ap", "home:passphrase") as board:
+        board.run("ap = network.WLAN(network.WLAN.IF_AP); ap.config(ssid='setup', max_clients=2)")
+        board.run("s = socket.socket(); s.bind(('192.168.4.1', 80)); s.listen(1)")
+        board.run("d = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)")
+        board.run("d.bind(('192.168.4.1', 53)); d.setblocking(False); s.setblocking(False)")
+        # Nothing is offered before it is up, and nothing reaches the cloud through it.
+        assert not any(line.startswith("portal") for line in board.lines)
+        board.run("ap.active(True)")
+        port = int(board.wait_line("portal http://127.0.0.1:").rsplit(":", 1)[1])
+        name_port = int(next(line for line in board.lines if "dns" in line).rsplit(":", 1)[1])
+        assert board.run("socket.socket().connect(('127.0.0.1', 1))") == "!OSError(113,)"
+        assert board.value("ap.status('stations')") == []
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            asker = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            client.settimeout(5)
+            asker.settimeout(5)
+            asker.connect(("127.0.0.1", name_port))
+            asker.send(b"question")
+            time.sleep(0.05)
+            board.run("x, peer = d.recvfrom(20); d.sendto(b'answer', peer)")
+            assert asker.recv(20) == b"answer"
+            client.sendall(b"GET /")
+            board.run("c, a = s.accept()")
+            assert board.value("c.recv(10)") == b"GET /"
+            assert len(board.value("ap.status('stations')")) == 1
+            # A station beside it does not disturb it; they share the channel.
+            board.run("wlan.active(True); wlan.connect('home', 'passphrase')")
+            board.until("wlan.isconnected()", True)
+            assert board.value("ap.config('channel') == wlan.config('channel')")
+            board.run("c.send(b'still here')")
+            assert client.recv(20) == b"still here"
+            board.run("ap.active(False)")
+            assert client.recv(20) == b""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        assert board.run("c.send(b'x')") == "!OSError(9,)"
+        assert board.run("s.accept()") == "!OSError(9,)"
+        assert board.value("ap.status('stations')") == []
+
+
 def test_esp32_takes_its_time(tmp_path):
     with Remote(tmp_path / "board", "--timing", "esp32") as board:
         board.run("wlan.active(True)")

@@ -77,10 +77,12 @@ class WLAN:
             return on
         if not self._ap and not on:
             self._driver.disconnect()
-        self._driver.active = on
         if self._ap:
+            self._driver.up(on)
             _registers.put("ap_up", 1 if on else 0)
             _send({"access_point": on, "ssid": self._driver.ssid})
+        else:
+            self._driver.active = on
         return on
 
     def connect(self, _ssid=None, _key=None, *, bssid=None):
@@ -119,7 +121,7 @@ class WLAN:
                 raise OSError("Wifi Not Connected")
             return point["rssi"]
         if param[0] == "stations" and self._ap:
-            return []
+            return [(b"\x02\0\0\0\0\x01",)] if self._driver.visited else []
         raise ValueError("unknown status param")
 
     def scan(self):
@@ -194,7 +196,8 @@ class WLAN:
         if param == "reconnects" and not self._ap:
             return driver.reconnects
         if param == "channel":
-            point = None if self._ap else driver.point()
+            # The access point goes where the station is: there is one radio.
+            point = _wifi.station.point()
             return point["channel"] if point else self._settings["channel"]
         if param in self._settings:
             return self._settings[param]

@@ -167,12 +167,27 @@ class Access:
         self.channel = 1
         self.hidden = False
         self.max_clients = 4
+        # Sockets that belong to it, and whether anybody has come: on this PC all are one station.
+        self.sockets = []
+        self.visited = False
+
+    def up(self, on):
+        """Switch it on or off. Whoever was connected loses the connection."""
+        self.active = on
+        self.visited = False
+        sockets, self.sockets = self.sockets, []
+        for each in sockets:
+            if on:
+                self.sockets.append(each)
+                each._offer()
+            else:
+                each.close()
 
 
 station = Station()
 access = Access()
 
 
-def reachable():
-    """Whether any interface can carry packets now."""
-    return access.active or (station.active and station.step())
+def reachable(own=False):
+    """Whether packets pass now: through the station, or through the `own` access point."""
+    return access.active if own else station.active and station.step()

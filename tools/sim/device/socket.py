@@ -1,8 +1,11 @@
 """Stands for MicroPython's `socket` module on ESP32, over the PC's loopback interface.
 
-Without a link (station joined, or own access point up) no packet passes: a read finds nothing,
-a write finds no room, connect() is told that the host is unreachable. Only this PC can be
-reached. The own access point's web port is moved to a port that needs no privilege.
+Without a link no packet passes: a read finds nothing, a write finds no room, connect() is told
+that the host is unreachable. Only this PC can be reached.
+
+A socket that is bound to a port below 1024, and what it accepts, belongs to the own access point;
+the port is moved to one that needs no privilege, and closed when the access point goes. All other
+sockets need the station.
 """
 
 import errno as _errno
@@ -105,6 +108,9 @@ def _is_local(host):
 class socket(_io.IOBase):
     def __init__(self, _af=AF_INET, _type=SOCK_STREAM, _proto=0, *, _real=None):
         self._family = _af
+        self._type = _type
+        self._port = 0  # of the own access point that this belongs to
+        self._offered = 0
         self._raw = _type == SOCK_RAW
         self._real = _real or (
             _load("sim_echo").Echo(_proto) if self._raw else _socket.socket(_af, _type)
@@ -119,6 +125,8 @@ class socket(_io.IOBase):
         if self._real is not None:
             self._real.close()
             self._real = None
+            if self in _wifi.access.sockets:
+                _wifi.access.sockets.remove(self)
 
     def makefile(self, _mode="rb", _buffering=0):
         return self
@@ -141,7 +149,7 @@ class socket(_io.IOBase):
         # Waits for the link as long as this socket may block; False when there is none.
         if self._real is None:
             raise OSError(_errno.EBADF)
-        if _wifi.reachable():
+        if _wifi.reachable(self._port):
             return True
         if self._timeout == 0:
             # A poll() that began before the link was lost asks the PC and is told "ready" at
@@ -149,7 +157,7 @@ class socket(_io.IOBase):
             _time.sleep_ms(1)
             return False
         start = _time.ticks_ms()
-        while not _wifi.reachable():
+        while not _wifi.reachable(self._port):
             if self._timeout is not None:
                 if _time.ticks_diff(_time.ticks_ms(), start) > self._timeout * 1000:
                     raise OSError(_errno.ETIMEDOUT)
@@ -167,25 +175,51 @@ class socket(_io.IOBase):
     def bind(self, _address):
         host = _resolve(_address[0], self._family)
         port = _address[1]
-        if port == 80:
-            port = _config["portal_port"]
-        elif port < 1024:
-            port = 0
         if not _is_local(host):
             host = "::1" if self._family == AF_INET6 else "127.0.0.1"
-        self._port = _address[1]
-        self._real.bind(_packed((host, port)))
+        if not 0 < port < 1024:
+            self._real.bind(_packed((host, port)))
+            return
+        self._offered = self._bind_moved(host, _config["portal_port"] if port == 80 else 0)
+        self._port = port
+        _wifi.access.sockets.append(self)
+        if self._type == SOCK_DGRAM:
+            self._offer()
+
+    def _bind_moved(self, host, port):
+        # The VM cannot tell which port it was given, so that it has to choose one itself.
+        wanted = port
+        for i in range(100):
+            if not wanted:
+                port = 20000 + (_time.ticks_us() * 7919 + i * 104729) % 40000
+            try:
+                self._real.bind(_packed((host, port)))
+                return port
+            except OSError:
+                if wanted:
+                    raise
+        raise OSError(_errno.EADDRINUSE)
+
+    def _offer(self):
+        """Tell where the port of the access point is to be found, once it is up."""
+        if _wifi.access.active:
+            _send({"portal" if self._port == 80 else "port%d" % self._port: self._offered})
 
     def listen(self, _backlog=2):
         self._real.listen(_backlog)
-        if getattr(self, "_port", 0) == 80:
-            _send({"portal": _config["portal_port"]})
+        if self._port:
+            self._offer()
 
     def accept(self):
         if not self._linked():
             raise OSError(_errno.EAGAIN)
         real, address = self._real.accept()
-        return socket(self._family, _real=real), _unpacked(address)
+        accepted = socket(self._family, _real=real)
+        accepted._port = self._port
+        if self._port:
+            _wifi.access.sockets.append(accepted)
+            _wifi.access.visited = True
+        return accepted, _unpacked(address)
 
     def _or_again(self, result):
         if result is None:
@@ -202,7 +236,7 @@ class socket(_io.IOBase):
 
     def sendto(self, _bytes, _address):
         host = _resolve(_address[0], self._family)
-        if not _wifi.reachable() or not (self._raw or _is_local(host)):
+        if not _wifi.reachable(self._port) or not (self._raw or _is_local(host)):
             raise OSError(_errno.EHOSTUNREACH)
         if self._raw:
             return self._real.send(host, _bytes)
@@ -236,7 +270,7 @@ class socket(_io.IOBase):
     def ioctl(self, request, arg):
         if request == _GET_FILENO:
             # With a link the VM may ask the PC itself; without one it has to ask us each time.
-            return self._real.fileno() if self._real and _wifi.reachable() else -1
+            return self._real.fileno() if self._real and _wifi.reachable(self._port) else -1
         if request == _POLL:
             return self._ready(arg)
         if request == _CLOSE:
@@ -247,7 +281,7 @@ class socket(_io.IOBase):
     def _ready(self, flags):
         if self._real is None:
             return 32  # POLLNVAL
-        if not _wifi.reachable():
+        if not _wifi.reachable(self._port):
             return 0
         if self._poller is None:
             self._poller = _select.poll()
