@@ -43,8 +43,9 @@ async def scan(module, parameter):
     while True:
         try:
             found = module.wifi.scan()
-        except OSError as error:
-            raise AtError(PARAMETER, b"scan failed, errno %d" % (error.errno or 0))
+        except (OSError, RuntimeError) as error:
+            # The driver's errors carry a text where others have a number.
+            raise AtError(PARAMETER, b"scan failed, " + str(error).encode())
         for ssid, rssi in found.items():
             if rssi > best.get(ssid, -1000):
                 best[ssid] = rssi

@@ -23,6 +23,8 @@
     @certificate STATUS          the status of the module's certificate in the registry
     @sntp mode                   what the time server does
     @client name value           what the cloud knows of the connection: a member of its view
+    @portal SSID passphrase      a person enters these in CONFMODE's page, and sees that they work
+    @portal-fails SSID passphrase  … and sees that they do not
     @pem name how …              paste a certificate as PEM lines; how: crlf, no-end (of the last
                                  line), width=characters in a line, pause=seconds after the
                                  first ten bytes
@@ -34,6 +36,7 @@ import textwrap
 import time
 
 from tests_host.conformance import transcript
+from tests_host.portal import Portal
 
 _QUIET_S = 0.3
 
@@ -131,6 +134,22 @@ def _pem(stage, text):
     stage.send(data)
 
 
+def _portal(stage, text, wanted="joined"):
+    def address():
+        # The port is the same as long as the module runs.
+        return [line for line in stage.module.lines if line.startswith("portal http")]
+
+    stage.until(address, "the portal's address")
+    page = Portal(address()[-1].split()[1])
+    ssid, passphrase = text.split()
+    page.join(ssid, passphrase)
+    stage.until(lambda: page.state()["state"] != "trying", "a result on the page")
+    state = page.state()
+    assert state["state"] == wanted, state
+    if wanted == "joined":
+        page.done()
+
+
 def _client(stage, text):
     name, _, value = transcript.fill(text, stage.name).decode().partition(" ")
     clients = [c for c in stage.cloud.control.clients() if c["client"] == stage.thing]
@@ -165,6 +184,8 @@ _DIRECTIVES = {
     "sntp": lambda stage, text: stage.cloud.control.sntp(mode=text),
     "client": _client,
     "pem": _pem,
+    "portal": _portal,
+    "portal-fails": lambda stage, text: _portal(stage, text, "failed"),
 }
 
 

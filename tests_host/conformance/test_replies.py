@@ -66,6 +66,7 @@ PROVOKED = {
     23: b"AT+CONF OTAcertificate=x",
 }
 CONNECTED = {18: b"AT+SLEEP"}
+IN_CONFMODE = {17}
 
 
 @pytest.mark.clause("Table 1", "3.5.1", "D7")
@@ -73,6 +74,8 @@ CONNECTED = {18: b"AT+SLEEP"}
 def test_error_code_and_text(stage, code):
     if code in CONNECTED:
         stage.connect()
+    if code in IN_CONFMODE:
+        stage.must(b"AT+CONFMODE", b"OK CONFMODE ENABLED")
     reply = stage.ask((PROVOKED | CONNECTED)[code])
     head = b"ERR%d %s" % (code, TEXTS[code])
     assert reply == head or reply.startswith(head + b" ")

@@ -83,10 +83,13 @@ def harmless(stream: bytes, online: bool) -> bool:
             return False
         if judged.word == b"DISCONNECT" and online and not refused:
             return False
-        if judged.word in (b"SLEEP", b"CONFMODE"):
-            # No duration, no parameter: only what cannot be one.
+        if judged.word == b"SLEEP":
+            # No duration: only what cannot be one.
             if not any(c in b"BCDEFGHIJKLM" for c in capitals):
                 return False
+        if judged.word == b"CONFMODE" and not judged.suffix and len(judged.rest) < 200:
+            # Nearly everything is a name.
+            return False
         if judged.word == b"DIAG" and (b"PING" in capitals or b"SCAN" in capitals):
             argument = capitals.strip().split(b" ")
             if argument not in _REFUSED:
