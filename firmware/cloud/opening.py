@@ -32,19 +32,15 @@ _ALERT = const(-0x7780)
 _LATEST_MS = const(92000)
 
 
-# An identity on trial that is refused gets a second try: a cloud may need a moment to know it.
-_SECOND_MS = const(3000)
-
-
 class Untrusted(ConnectError):
     """With these roots the server's certificate is not accepted."""
 
 
-class _Refused(ConnectError):
+class Refused(ConnectError):
     """Somebody has said no to who we are."""
 
 
-class _Denied(_Refused):
+class Denied(Refused):
     """The cloud has: in a connection that its certificate vouches for."""
 
 
@@ -72,7 +68,13 @@ async def connect(session, started):
             # A resolver that nobody answers holds everything up, and would do so again.
             raise ConnectError(b"network too slow")
         session.to(OPENING)
-        await _be_somebody(session, late)
+        identity = session.identity
+        if identity.certified and not identity.on_trial and not identity.doubted:
+            await open_as_thing(session, late)
+        else:
+            from firmware.cloud import newcomer
+
+            await newcomer.connect(session, late)
     except (WifiError, ClockError) as error:
         raise ConnectError(error.args[0])
     except (ConnectError, MemoryError):
@@ -84,41 +86,7 @@ async def connect(session, started):
         raise ConnectError(b"internal error, " + type(error).__name__.encode())
 
 
-async def _be_somebody(session, late):
-    """A connection as the thing that we are, or are about to become."""
-    identity = session.identity
-    doubted = identity.doubted
-    try:
-        if not identity.certified:
-            from firmware.cloud import provisioning
-
-            await provisioning.claim(session, late)
-            session.context = None
-            if late():
-                raise ConnectError(b"provisioned, no time left to connect")
-        try:
-            await _open(session, late)
-        except _Refused:
-            if not identity.on_trial or late(_SECOND_MS):
-                raise
-            await asyncio.sleep_ms(_SECOND_MS)
-            await _open(session, late)
-    except ConnectError as error:
-        if isinstance(error, _Refused) and identity.on_trial:
-            surely = isinstance(error, _Denied)
-            if identity.refused(surely):
-                session.context = None
-                why = b", new identity " + (b"dropped" if surely else b"in doubt")
-                raise ConnectError(error.args[0] + why)
-        if doubted:
-            # It was not the identity, then.
-            identity.believe()
-            session.context = None
-        raise
-    identity.worked()
-
-
-async def _open(session, late):
+async def open_as_thing(session, late):
     """A connection that the roots on trial vouch for, else the proven ones (D13)."""
     thing = session.identity.thing
     trial = session.config.trial_roots()
@@ -176,13 +144,13 @@ def _refusal(error, stage):
     """The class of what the cloud, or somebody on the way, says with this `error`: an alert in
     the handshake, a close in CONNACK's place (AWS does that), a code in CONNACK."""
     if stage == mqtt_link.TLS and isinstance(error, OSError) and error.errno == _ALERT:
-        return _Refused
+        return Refused
     if stage == mqtt_link.CONNACK and isinstance(error, MQTTException):
         if error.code == BY_SERVER:
-            return _Refused
+            return Refused
         # 3 says that the server is unavailable.
         if error.code > 0 and error.code != 3:
-            return _Denied
+            return Denied
     return ConnectError
 
 
@@ -203,5 +171,5 @@ def context(session, roots, certificate=None, key=None):
         made.load_cert_chain(certificate, key)
     except (IndexError, OSError, ValueError) as error:
         log(WARNING, "session: TLS context:", error)
-        raise _Refused(b"certificate or key unusable")
+        raise Refused(b"certificate or key unusable")
     return made

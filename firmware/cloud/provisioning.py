@@ -21,6 +21,7 @@ from micropython import const
 from firmware.borrowed import drop
 from firmware.cloud import opening
 from firmware.cloud.session import ConnectError, describe
+from firmware.config import trial
 from firmware.log import INFO, WARNING, log
 from lib.mqtt_codec import REFUSED, MQTTException
 from lib.mqtt_link import UP
@@ -56,8 +57,8 @@ _LIBRARIES = """
 
 
 async def claim(session, late):
-    """Get an identity with the claim and `propose` it. Wi-Fi has been joined, the clock is set;
-    claim and template are there.
+    """Get an identity with the claim, and have it on trial. Wi-Fi has been joined, the clock is
+    set; claim and template are there.
 
     late: function that says True when no time is left. Raises ConnectError with the step that
     failed and why, MemoryError; the claim's session has ended then as it has in the end."""
@@ -65,7 +66,7 @@ async def claim(session, late):
     certificates, own = identity.claim()
     try:
         # What the cloud issues must not be lost for want of room.
-        identity.reserve()
+        trial.reserve(identity)
     except OSError as error:
         raise ConnectError(b"provisioning: no room in flash, errno %d" % error.errno)
     started = time.ticks_ms()
@@ -101,7 +102,7 @@ async def claim(session, late):
             session.route(topic + _ACCEPTED, None)
             session.route(topic + _REJECTED, None)
     try:
-        identity.propose(thing, certificate, key)
+        trial.propose(identity, thing, certificate, key)
     except OSError as error:
         raise ConnectError(b"provisioning: not stored, errno %d" % error.errno)
     log(INFO, "provisioning: thing", thing, "after", _since(started), "ms")
@@ -141,19 +142,19 @@ def _registration(identity, token):
 
 async def _connect(session, late, certificate, key):
     """Connect with the claim. Roots on trial are tried first, as everywhere (D13)."""
-    trial = session.config.trial_roots()
+    new = session.config.trial_roots()
     proven = session.config.get(b"RootCA")
     try:
-        if trial:
+        if new:
             try:
-                await _open(session, trial, certificate, key)
+                await _open(session, new, certificate, key)
                 return
             except opening.Untrusted as error:
                 log(WARNING, "provisioning: RootCA on trial:", error.args[0])
                 if not proven:
                     raise
             # Not to be held while the next one is made.
-            trial = None
+            new = None
             gc.collect()
             if late():
                 raise ConnectError(b"no time left")

@@ -37,7 +37,8 @@ OCCASIONAL = """
  firmware.commands.certificates firmware.commands.certificate_reply firmware.commands.confmode
  firmware.commands.diag firmware.commands.diag_info firmware.commands.diag_network
  firmware.commands.power firmware.commands.services firmware.commands.sleep
- firmware.cloud.failure firmware.cloud.opening firmware.cloud.provisioning
+ firmware.cloud.failure firmware.cloud.newcomer firmware.cloud.opening firmware.cloud.provisioning
+ firmware.config.trial
  lib.csr lib.der lib.der_writer lib.hmac_sha256 lib.icmp lib.keypair lib.p256 lib.p256_key lib.pem
  lib.rsa lib.sntp lib.x509
 """.replace("\n", " ")

@@ -5,8 +5,6 @@ touches; factory.py reads them at the start. What the cloud has issued since cou
 kept in the store. A private key leaves this module only towards the TLS library.
 """
 
-from micropython import const
-
 from firmware.config.bundle import split
 from firmware.log import ERROR, log
 
@@ -16,15 +14,9 @@ FOLDER = "/factory/"
 # nothing of it is ever there without the rest.
 #
 #     length of the thing's name (1 byte) | name | certificate (DER) | private key (DER)
-_ISSUED = "Identity"
+ISSUED = "Identity"
 # Where it is until the cloud has accepted a connection with it.
 TRIAL = "Identity.trial"
-_ROOM = "Identity.room"
-# An RSA certificate of AWS and its key.
-_LARGEST = const(3072)
-
-# CONNECTs in which an identity on trial is refused before it is in doubt.
-_DOUBT = const(2)
 
 
 def record(thing, certificate, key):
@@ -51,7 +43,7 @@ class Identity:
     `template` (of provisioning), `about`, and `born` (certificate there, name of the thing).
     `thing` is the name that counts now, and `certified` says whether there is a certificate;
     `on_trial`, whether they are an issued identity that has not made a connection yet; `doubted`,
-    whether there is such a one that has been refused.
+    whether there is such a one that has been refused `refusals` times (trial.py).
     """
 
     def __init__(self, uid):
@@ -67,13 +59,13 @@ class Identity:
         self.thing = uid
         self.on_trial = False
         self.doubted = False
-        self._refusals = 0
+        self.refusals = 0
         self._issued = None
-        self._store = self._config = None
+        self.store = self._config = None
 
     def attach(self, store, config):
         """Use the issued identities in `store`; `config` is told of every new name."""
-        self._store = store
+        self.store = store
         self._config = config
         self.choose()
 
@@ -82,13 +74,13 @@ class Identity:
         called when the store has been changed by others."""
         self.certified, self.thing = self.born
         self._issued = None
-        for name in (TRIAL, _ISSUED):
+        for name in (TRIAL, ISSUED):
             if name == TRIAL and self.doubted:
                 continue
             try:
                 found = self._read(name)
             except ValueError as error:
-                self._store.damaged(name, str(error))
+                self.store.damaged(name, str(error))
                 continue
             if found:
                 self._issued = name
@@ -102,7 +94,7 @@ class Identity:
     def _read(self, name):
         """An issued identity as (thing, certificate, key), None when there is none. Raises
         ValueError."""
-        data = self._store.read(name)
+        data = self.store.read(name)
         if data is None:
             return None
         thing = data[1 : 1 + data[0]] if data else b""
@@ -115,60 +107,9 @@ class Identity:
         try:
             found = self._read(self._issued)
         except ValueError as error:
-            self._store.damaged(self._issued, str(error))
+            self.store.damaged(self._issued, str(error))
             found = None
         return found[index] if found else b""
-
-    def reserve(self):
-        """See that the flash has room for an identity. Raises OSError."""
-        self._store.write(_ROOM, bytes(_LARGEST))
-        self._store.remove(_ROOM)
-
-    def propose(self, thing, certificate, key):
-        """Be somebody else, on trial. thing: name; certificate, key: DER. Raises OSError."""
-        self._store.write(TRIAL, record(thing, certificate, key))
-        self.believe()
-
-    def worked(self):
-        """The cloud has accepted a connection: an identity on trial stays, and one in doubt goes,
-        since the one before it is as good as ever."""
-        try:
-            if self.on_trial:
-                self._store.rename(TRIAL, _ISSUED)
-            elif self.doubted:
-                self._store.remove(TRIAL)
-            else:
-                return
-        except OSError as error:
-            # It stays on trial, and is judged again.
-            log(ERROR, "identity: trial not ended, errno", error.errno)
-            return
-        self.believe()
-
-    def refused(self, surely):
-        """The identity on trial has been refused. When the cloud has said so (`surely`), it is
-        dropped. When that may have been anybody, it is in doubt from the second time on: the one
-        before it, or the claim, has the next turn, and if that fails too the fault was another
-        one. Returns False when nothing of this has come of it."""
-        if not (self.born[0] or self.claim()[0] or self._store.read(_ISSUED)):
-            return False
-        self._refusals += 1
-        if not surely and self._refusals < _DOUBT:
-            return False
-        if surely:
-            try:
-                self._store.remove(TRIAL)
-            except OSError as error:
-                log(ERROR, "identity: trial not removed, errno", error.errno)
-        self.doubted = True
-        self.choose()
-        return True
-
-    def believe(self):
-        """End the doubt."""
-        self.doubted = False
-        self._refusals = 0
-        self.choose()
 
     def note(self, name, why):
         """The factory file `name` is damaged; `why` is for the log."""

@@ -3,6 +3,7 @@
 import pytest
 
 from firmware.config import identity as module
+from firmware.config import trial
 from firmware.config.factory import load
 from firmware.config.store import Store
 from tests_host.unit.test_sim_factory import DEVICE, KEY, make, pem
@@ -115,12 +116,12 @@ def test_a_trial_that_works_stays(factory, tmp_path):
     found, told, _ = attached(folder)
     born = who(found)
     assert told == {b"ThingName": b"lab", b"TopicRoot": b"lab"}
-    found.propose(b"new", CERTIFICATE, PRIVATE)
+    trial.propose(found, b"new", CERTIFICATE, PRIVATE)
     assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
     assert told == {b"ThingName": b"new", b"TopicRoot": b"new"}
     found, told, _ = attached(folder)
     assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
-    found.worked()
+    trial.worked(found)
     assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, False)
     again, told, _ = attached(folder)
     assert who(again) == who(found)
@@ -131,45 +132,45 @@ def test_a_trial_that_works_stays(factory, tmp_path):
 def test_a_trial_that_the_cloud_denies_goes(factory, tmp_path):
     found, told, store = attached(tmp_path / "config")
     born = who(found)
-    found.propose(b"new", CERTIFICATE, PRIVATE)
-    assert found.refused(True)
+    trial.propose(found, b"new", CERTIFICATE, PRIVATE)
+    assert trial.refused(found, True)
     assert who(found) == born
     assert told[b"ThingName"] == b"lab"
     assert store.read(module.TRIAL) is None
-    found.propose(b"first", CERTIFICATE, PRIVATE)
-    found.worked()
-    found.propose(b"second", CERTIFICATE, PRIVATE)
-    assert found.refused(True)
+    trial.propose(found, b"first", CERTIFICATE, PRIVATE)
+    trial.worked(found)
+    trial.propose(found, b"second", CERTIFICATE, PRIVATE)
+    assert trial.refused(found, True)
     assert who(found) == (b"first", [CERTIFICATE], PRIVATE, True, False)
 
 
 def test_a_doubt_ends_with_the_next_connection(factory, tmp_path):
     found, told, store = attached(tmp_path / "config")
     born = who(found)
-    found.propose(b"new", CERTIFICATE, PRIVATE)
+    trial.propose(found, b"new", CERTIFICATE, PRIVATE)
     new = who(found)
-    assert not found.refused(False)
+    assert not trial.refused(found, False)
     assert who(found) == new
-    assert found.refused(False)
+    assert trial.refused(found, False)
     assert (who(found), found.doubted, told[b"ThingName"]) == (born, True, b"lab")
     # The one before it fares no better: it was not the identity.
-    found.believe()
+    trial.believe(found)
     assert (who(found), found.doubted, told[b"ThingName"]) == (new, False, b"new")
-    assert not found.refused(False)
-    assert found.refused(False)
+    assert not trial.refused(found, False)
+    assert trial.refused(found, False)
     # A restart forgets the doubt.
     assert who(attached(tmp_path / "config")[0]) == new
-    found.worked()
+    trial.worked(found)
     assert (who(found), found.doubted) == (born, False)
     assert store.read(module.TRIAL) is None
 
 
 def test_a_newer_one_ends_the_doubt(factory, tmp_path):
     found, _, _ = attached(tmp_path / "config")
-    found.propose(b"new", CERTIFICATE, PRIVATE)
-    found.refused(False)
-    assert found.refused(False)
-    found.propose(b"newer", CERTIFICATE, PRIVATE)
+    trial.propose(found, b"new", CERTIFICATE, PRIVATE)
+    trial.refused(found, False)
+    assert trial.refused(found, False)
+    trial.propose(found, b"newer", CERTIFICATE, PRIVATE)
     assert who(found) == (b"newer", [CERTIFICATE], PRIVATE, True, True)
     assert not found.doubted
 
@@ -178,9 +179,9 @@ def test_the_only_identity_is_not_dropped(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FOLDER", str(tmp_path / "factory") + "/")
     found, _, _ = attached(tmp_path / "config")
     assert who(found) == (b"020304050607", [], b"", False, False)
-    found.propose(b"new", CERTIFICATE, PRIVATE)
+    trial.propose(found, b"new", CERTIFICATE, PRIVATE)
     for surely in (False, False, False, True):
-        assert not found.refused(surely)
+        assert not trial.refused(found, surely)
         assert who(found) == (b"new", [CERTIFICATE], PRIVATE, True, True)
 
 
@@ -198,7 +199,7 @@ def test_a_damaged_identity_is_not_believed(factory, tmp_path, damage):
 
 def test_with_an_issued_identity_what_it_was_born_with_is_not_needed(factory, tmp_path):
     found, _, _ = attached(tmp_path / "config")
-    found.propose(b"new", CERTIFICATE, PRIVATE)
+    trial.propose(found, b"new", CERTIFICATE, PRIVATE)
     flip(factory / "key.der", 40)
     found, _, _ = attached(tmp_path / "config")
     assert (found.faults, found.fault()) == (["key.der"], None)

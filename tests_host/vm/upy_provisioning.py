@@ -68,7 +68,7 @@ class Cloud:
         self.events = []
         self.told_the_host = []
         self.time_left = 1000000
-        provisioning.opening = self
+        provisioning.opening = provisioning.trial = self
         provisioning.time = provisioning.asyncio = self
         self.now = 0
 
@@ -78,11 +78,11 @@ class Cloud:
     def claim(self):
         return [b"claim certificate"], b"claim key"
 
-    def reserve(self):
+    def reserve(self, identity):
         if self.full:
             raise self.full
 
-    def propose(self, thing, certificate, key):
+    def propose(self, identity, thing, certificate, key):
         assert self.stage == CLOSED, "kept while the claim's session is open"
         if self.flash:
             raise self.flash
