@@ -146,6 +146,16 @@ class Module:
             self.board.watchdog(_WATCHDOG_LONGEST_MS)
             log(WARNING, "stopped by Ctrl-C, the watchdog waits a day")
 
+    def _try_candidate(self):
+        """Try what a person has entered over Bluetooth before the restart."""
+        try:
+            from firmware.confmode.candidate import Trial
+
+            self.confmode = Trial(self)
+        except MemoryError:
+            # The next start tries again: not to start at all would be worse.
+            self.conf_result = b"no memory to try it"
+
     async def _run(self):
         asyncio.get_event_loop().set_exception_handler(_task_failed)
         watchdog = self.watchdog = self.board.watchdog(_WATCHDOG_MS)
@@ -156,9 +166,7 @@ class Module:
         version = self.config.get(b"Version").decode()
         log(INFO, "module: ready,", self.config.get(b"About").decode(), version)
         if self.store.read("candidate"):
-            from firmware.confmode import candidate
-
-            self.confmode = candidate.Trial(self)
+            self._try_candidate()
         unlinked = 0
         while not port.done():
             watchdog.feed()

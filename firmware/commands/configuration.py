@@ -20,6 +20,8 @@ def conf(module, command):
     if certificate:
         renew = module.engine.borrow("firmware.commands.certificates", "renew")
         return renew(module, certificate, bytes(view[mark + 1 : command.end]))
+    # The dictionary looks at the value with what is imported for it.
+    module.engine.borrowed = True
     module.config.assign(key, bytes(view[mark + 1 : min(command.end, mark + 1 + _VALUE)]))
     module.review()
     return None

@@ -38,7 +38,7 @@ OCCASIONAL = """
  firmware.commands.diag firmware.commands.diag_info firmware.commands.diag_network
  firmware.commands.power firmware.commands.services firmware.commands.sleep
  firmware.cloud.failure firmware.cloud.newcomer firmware.cloud.opening firmware.cloud.provisioning
- firmware.config.trial
+ firmware.config.checks firmware.config.trial
  lib.csr lib.der lib.der_writer lib.hmac_sha256 lib.icmp lib.keypair lib.p256 lib.p256_key lib.pem
  lib.rsa lib.sntp lib.x509
 """.replace("\n", " ")

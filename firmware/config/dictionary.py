@@ -15,7 +15,6 @@ from firmware.at.errors import (
     PARAMETER,
     AtError,
 )
-from firmware.config import checks
 from firmware.config.bundle import split
 from firmware.log import ERROR, log
 
@@ -25,7 +24,7 @@ _KEPT = const(4)  # persistent: lives in the store
 _RESET = const(8)  # back to its initial value at a factory reset
 _CERTIFICATE = const(16)  # the value is a list of DER certificates; shown as PEM
 
-# (name, what may be done with it, check of a new value)
+# (name, what may be done with it, the function of checks.py for a new value)
 _TABLE = (
     # Table 2, and of our own: RootCA (D13), NTPServer (D25), how a certificate is asked for, and
     # what CONFMODE uses.
@@ -37,20 +36,20 @@ _TABLE = (
     (b"RootCA", _READ | _WRITE | _KEPT | _CERTIFICATE, None),
     (b"OTAcertificate", _READ | _WRITE | _KEPT | _CERTIFICATE, None),
     (b"HOTAcertificate", _READ | _WRITE | _KEPT | _RESET | _CERTIFICATE, None),
-    (b"EndPoint", _READ | _WRITE | _KEPT | _RESET, checks.endpoint),
-    (b"TopicRoot", _READ | _WRITE | _KEPT | _RESET, checks.topic_root),
-    (b"Defender", _READ | _WRITE | _KEPT | _RESET, checks.seconds),
-    (b"SSID", _READ | _WRITE | _KEPT | _RESET, checks.ssid),
-    (b"Passphrase", _WRITE | _KEPT | _RESET, checks.passphrase),
-    (b"NTPServer", _READ | _WRITE | _KEPT | _RESET, checks.endpoint),
-    (b"ProvisionMode", _READ | _WRITE | _KEPT | _RESET, checks.provision_mode),
-    (b"ConfTransport", _READ | _WRITE | _KEPT | _RESET, checks.transport),
+    (b"EndPoint", _READ | _WRITE | _KEPT | _RESET, "endpoint"),
+    (b"TopicRoot", _READ | _WRITE | _KEPT | _RESET, "topic_root"),
+    (b"Defender", _READ | _WRITE | _KEPT | _RESET, "seconds"),
+    (b"SSID", _READ | _WRITE | _KEPT | _RESET, "ssid"),
+    (b"Passphrase", _WRITE | _KEPT | _RESET, "passphrase"),
+    (b"NTPServer", _READ | _WRITE | _KEPT | _RESET, "endpoint"),
+    (b"ProvisionMode", _READ | _WRITE | _KEPT | _RESET, "provision_mode"),
+    (b"ConfTransport", _READ | _WRITE | _KEPT | _RESET, "transport"),
     # Table 3, and QoS of our own (D15).
     (b"IPv4Address", _READ, None),
     (b"IPv6Address", _READ, None),
     (b"DNSAddress", _READ, None),
     (b"GatewayAddress", _READ, None),
-    (b"QoS", _READ | _WRITE, checks.qos),
+    (b"QoS", _READ | _WRITE, "qos"),
 )
 
 # Where new roots are kept until a connection with them has worked (D13).
@@ -63,6 +62,13 @@ def _letters(key):
         if not (48 <= c <= 57 or 97 <= c | 32 <= 122):
             return False
     return True
+
+
+def _allowed(check, value):
+    """What the function `check` of checks.py says, which is needed for new values only."""
+    from firmware.config import checks
+
+    return getattr(checks, check)(value)
 
 
 class Dictionary:
@@ -109,14 +115,14 @@ class Dictionary:
         """`CONF key=value` (5.2.1). Raises AtError."""
         row = self._row(key)
         if isinstance(row, int):
-            if not checks.topic(value):
+            if not _allowed("topic", value):
                 raise AtError(PARAMETER)
             self._topics[row] = value
             return
         name, flags, check = row
         if not flags & _WRITE:
             raise AtError(KEY_READONLY)
-        if not check(value):
+        if not _allowed(check, value):
             raise AtError(PARAMETER)
         # The initial value counts as another one: a later version may have another.
         if flags & _KEPT and self._store.read(name.decode()) != value:
@@ -171,12 +177,13 @@ class Dictionary:
 
     def clear(self):
         """Forget what a factory reset forgets (Table 2). Raises OSError."""
-        self.keep({row[0]: None for row in _TABLE if row[1] & _RESET})
+        # Neither does what is to be tried after the restart survive.
+        self.keep({row[0]: None for row in _TABLE if row[1] & _RESET}, {"candidate": None})
 
     def check(self, name, value):
         """True when the key `name`, spelt as in the table, may have this value."""
         _, _, check = self._row(name)
-        return check(value)
+        return _allowed(check, value)
 
     def keep(self, values, others=None):
         """Keep several checked values, {name: bytes or None for the initial one}, in one
@@ -214,7 +221,7 @@ class Dictionary:
                 value = self._kept_certificates(name.decode())
                 return self._initial_value(name) if value is None else value
             value = self._store.read(name.decode())
-            if value is not None and not check(value):
+            if value is not None and not _allowed(check, value):
                 # Written by a version that thought otherwise, or not by us at all.
                 self._store.damaged(name.decode(), "value out of range")
                 value = None

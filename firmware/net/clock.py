@@ -6,7 +6,6 @@ import time
 from micropython import const
 
 from firmware import version
-from firmware.config.checks import split_host
 from firmware.log import INFO, WARNING, log
 
 # Seconds from 1970, the epoch of SNTP's answers here, to 2000.
@@ -75,6 +74,7 @@ class Clock:
         if self._fixed_at is not None and 0 <= self.now() - self._fixed_at < _RENEW_S:
             return
         # Needed once an hour at most.
+        from firmware.config.checks import split_host
         from lib import sntp
 
         host, port = split_host(self._server(), _NTP_PORT)

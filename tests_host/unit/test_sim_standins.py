@@ -14,6 +14,7 @@ TYPINGS = romfs.ROOT / ".venv" / "typings"
 MODULES = {
     "machine": ("machine.py", "machine.pyi"),
     "network": ("network.py", "network.pyi"),
+    "bluetooth": ("bluetooth.py", "bluetooth.pyi"),
     "esp32": ("esp32.py", "esp32.pyi"),
     "socket": ("socket.py", "socket.pyi"),
     "time": ("time.py", "time.pyi"),

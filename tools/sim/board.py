@@ -12,6 +12,7 @@ from tools.sim.access_points import AccessPoints
 from tools.sim.console_log import ConsoleLog
 from tools.sim.loop import Loop
 from tools.sim.pins import Pins
+from tools.sim.radio import Radio
 from tools.sim.registers import Registers
 from tools.sim.session import NUDGES_S, Session
 from tools.sim.watchdog import Watchdog
@@ -88,6 +89,7 @@ class Board:
         self._log = ConsoleLog(options.state / "console.log", options.verbose)
         self.loop = Loop()
         self.call = self.loop.call
+        self.radio = Radio(options.state, self.loop.selector, self._air)
         self._session = None
         self._slot = None
         self._reset_low = False
@@ -113,6 +115,7 @@ class Board:
             return self.loop.run(self._watchdog.interval, self._tick)
         finally:
             self._end_session()
+            self.radio.close()
             self._pending.finish("the virtual module ended")
             self.wire.close()
             self._log.close()
@@ -226,6 +229,7 @@ class Board:
         if session is not None:
             self.wire.attach(None)
             session.end()
+            self.radio.silence()
             self.registers.reset()
 
     def _finish(self, error=None):
@@ -264,6 +268,10 @@ class Board:
             self._announce("power lost in a flash operation")
         elif "portal" in message:
             self._announce(f"portal http://127.0.0.1:{message['portal']}")
+        elif "port53" in message:
+            self._announce(f"portal-dns 127.0.0.1:{message['port53']}")
+        elif "radio" in message:
+            self.radio.heard(message["radio"])
         elif "watching" in message:
             self._watching = True
         elif "repl" in message:
@@ -297,6 +305,9 @@ class Board:
         self._move(STUCK)
         self._finish(f"the VM ended with code {code}")
         self.stop(f"the VM ended with code {code}; its last lines:\n{self.console_tail()}")
+
+    def _air(self, message):
+        return self._session is not None and self._session.air(message)
 
     def console_tail(self, count=15):
         """The last lines that the VM wrote on its console."""

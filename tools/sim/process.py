@@ -119,16 +119,18 @@ class Vm:
         (self._state / "app.img").write_bytes(data)
         return [*names, "app"]
 
-    def start(self, boot, channel, bus, irq, stdin, stdout):
+    def start(self, boot, channel, bus, irq, radio, stdin, stdout):
         """Start the VM of `boot`; returns the Popen.
 
-        channel: a Channel; bus, irq: the VM's descriptors; stdin, stdout: what Popen takes.
+        channel: a Channel; bus, irq, radio: the VM's descriptors; stdin, stdout: what Popen
+        takes.
         """
         boot.fds = {
             "uart_rx": channel.child_rx,
             "uart_tx": channel.child_tx,
             "bus": bus,
             "irq": irq,
+            "radio": radio,
         }
         (self._state / "boot.json").write_text(json.dumps(self._configuration(boot)))
         (self._state / "standins").write_text("" if self._compiled else str(_DEVICE))

@@ -10,6 +10,8 @@ from tools.sim.uart import Channel
 
 # A poll() that waits in the VM is woken this long after an interrupt was put into its pipe.
 NUDGES_S = (0.0, 0.002, 0.01)
+# The longest line that device/bluetooth.py takes.
+_AIR = 2048
 
 
 class Session:
@@ -30,13 +32,15 @@ class Session:
         self.channel = Channel()
         self._bus, bus = os.pipe()
         irq, self._irq = os.pipe()
+        radio, self._radio = os.pipe()
         os.set_blocking(self._bus, False)
         os.set_blocking(self._irq, False)
+        os.set_blocking(self._radio, False)
         stdin, stdout = self._open_console()
         try:
-            self._process = vm.start(boot, self.channel, bus, irq, stdin, stdout)
+            self._process = vm.start(boot, self.channel, bus, irq, radio, stdin, stdout)
         finally:
-            for fd in {bus, irq, stdin, stdout}:
+            for fd in {bus, irq, radio, stdin, stdout}:
                 os.close(fd)
         selector.register(self._bus, selectors.EVENT_READ, self._read_bus)
         selector.register(self._output, selectors.EVENT_READ, self.read_output)
@@ -90,6 +94,15 @@ class Session:
         with contextlib.suppress(BlockingIOError):
             os.write(self._irq, bytes([pin | (level << 6)]))
 
+    def air(self, message):
+        """Tell the VM what a central of Bluetooth does; returns whether it took the message."""
+        line = json.dumps(message).encode() + b"\n"
+        try:
+            # A pipe takes up to 4,096 bytes whole or not at all; the VM has room for fewer.
+            return len(line) <= _AIR and os.write(self._radio, line) == len(line)
+        except (BlockingIOError, BrokenPipeError):
+            return False
+
     def nudge(self):
         """Make a poll() of the VM return early; vm.py has a handler for the signal."""
         self._process.send_signal(signal.SIGUSR1)
@@ -107,4 +120,5 @@ class Session:
                 self._selector.unregister(fd)
             os.close(fd)
         os.close(self._irq)
+        os.close(self._radio)
         self.channel.close()

@@ -39,6 +39,7 @@ def _install_standins(disk, boot, standins):
     # This builtin cannot be replaced by a file.
     sys.modules["tls"] = sim_tls
     sys.modules["esp32"] = sim_host.Later("esp32")
+    sys.modules["bluetooth"] = sim_host.Later("bluetooth")
     vfs.umount("/sim")
     sys.path[:] = path
     return sim_host
