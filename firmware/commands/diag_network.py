@@ -40,6 +40,9 @@ async def scan(module, parameter):
     seconds = _number(parameter, _MAX_SCAN_S) if parameter else 0
     started = time.ticks_ms()
     best = {}
+    if not (module.confmode or module.wifi.linked() or module.session.connected()):
+        # A driver that looks for a network it has lost does not scan.
+        module.wifi.leave()
     while True:
         try:
             found = module.wifi.scan()

@@ -21,7 +21,9 @@ async def connect(module, command):
 
 async def disconnect(module, command):
     """DISCONNECT (3.6.3)."""
-    await module.session.disconnect()
+    if not module.confmode:
+        # Else there is no connection, and the radio is in use.
+        await module.session.disconnect()
     return module.profile.disconnected
 
 

@@ -108,6 +108,9 @@ class SoftAp:
         """Bring the access point up; its address."""
         from network import WLAN
 
+        # A station that has lost its network looks for it on all channels, for ever: phones would
+        # lose the access point, and the driver would not scan.
+        self._module.wifi.leave()
         # Both interfaces on from here to the end: switching the station on later would stop the
         # access point for a moment.
         self._module.wifi.on()

@@ -335,7 +335,8 @@ def test_what_the_host_may_do_meanwhile(fresh):
     assert fresh.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
     assert portal.post("/api/join", ssid="home", passphrase="12345678")[0] == 202
     assert fresh.command(b"AT+CONF SSID=other") == b"OK"
-    assert fresh.command(b"AT+DIAG SCAN").startswith(b"OK {SCANRES}")
+    # The driver does not scan while it tries to join.
+    assert fresh.command(b"AT+DIAG SCAN").startswith((b"ERR4 PARAMETER ERROR scan f", b"OK {SC"))
     while portal.get("/api/state")["state"] == "trying":
         time.sleep(0.05)
     # The last one to write has the last word.
@@ -523,3 +524,33 @@ def test_little_memory_and_all_of_it_comes_back(make_module):
     assert figures[4] > figures[2] - 500
     assert module.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
     reset(module)
+
+
+def test_after_the_network_was_lost(fresh):
+    """The driver, which looks for a lost network for ever, is stopped: else it would not scan."""
+    assert fresh.command(b"AT+CONF SSID=sim-ap") == b"OK"
+    assert fresh.command(b"AT+CONF Passphrase=sim-passphrase") == b"OK"
+    connect(fresh)
+    fresh.wifi("sim-ap", up=False)
+    until = time.monotonic() + 20
+    while fresh.command(b"AT+EVENT?") != b"OK 3 0 CONLOST":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    reply = fresh.command(b"AT+DIAG SCAN")
+    assert b"home" in reply and b"sim-ap" not in reply
+    portal = Portal(fresh)
+    assert [point["ssid"] for point in portal.get("/api/networks")["networks"]] == [
+        "Café ☕",
+        "home",
+    ]
+    assert portal.join(ssid="home", passphrase="12345678")["state"] == "joined"
+
+
+def test_disconnect_does_not_disturb_a_try(fresh):
+    portal = Portal(fresh)
+    assert portal.post("/api/join", ssid="home", passphrase="12345678")[0] == 202
+    assert fresh.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
+    until = time.monotonic() + 15
+    while portal.get("/api/state")["state"] == "trying":
+        assert time.monotonic() < until
+    assert portal.get("/api/state")["state"] == "joined"

@@ -219,8 +219,7 @@ async def test_a_defect_costs_the_central_and_not_confmode():
     module, _ = await started()
     await connected()
     say(0, 1, {"host": "defect"})
-    await asyncio.sleep_ms(150)
-    await turns()
+    await turns(400)
     assert module.outcome is None
     assert radio.gone == [0]
 

@@ -129,6 +129,8 @@ class WLAN:
             raise OSError("STA required")
         if not self._driver.active:
             raise OSError("Wifi Not Started")
+        if self._driver.trying():
+            raise OSError("Wifi Internal State Error")
         # Stops the whole VM while it lasts, as on the chip.
         _time.sleep_ms(_wifi.SCAN)
         found = [point for point in _wifi.air.points() if point["up"]]

@@ -152,6 +152,10 @@ class Station:
             return CONNECTING
         return self.reason or IDLE
 
+    def trying(self):
+        # Looking for its network, which leaves no time for a scan.
+        return not self.step() and self._start is not None
+
     def point(self):
         return self._joined if self.step() else None
 
