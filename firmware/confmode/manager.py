@@ -7,6 +7,7 @@ reports each thing that a client does (`touched`), and how it went (`finish`).
 
 import asyncio
 import gc
+import sys
 import time
 
 from micropython import const
@@ -20,6 +21,9 @@ from firmware.log import ERROR, INFO, log
 _IDLE_S = const(600)
 
 _TURN_MS = const(200)
+
+# The longest that an end may take.
+_END_MS = const(3000)
 
 # What is dropped from memory at the end. One text, since names that stand alone are kept for ever.
 _BORROWED = """
@@ -98,9 +102,11 @@ class Manager:
             self._outcome = (success, why)
 
     async def end(self, success, why):
-        """End CONFMODE, and return when it has ended. May be called more than once."""
+        """End CONFMODE, and return when it has ended, or should have: a restart waits for nobody.
+        May be called more than once."""
         self.finish(success, why)
-        while not self._over:
+        started = time.ticks_ms()
+        while not self._over and time.ticks_diff(time.ticks_ms(), started) < _END_MS:
             await asyncio.sleep_ms(_TURN_MS // 10)
 
     def status(self):
@@ -143,8 +149,10 @@ class Manager:
         try:
             if self._transport:
                 await self._transport.end()
-        except (OSError, RuntimeError) as error:
-            log(ERROR, "confmode:", error)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            sys.print_exception(error)
         try:
             self._module.wifi.leave()
         except (OSError, RuntimeError) as error:

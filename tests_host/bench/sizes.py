@@ -12,8 +12,7 @@ from tests_host.bench.rows import budget
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The targets for the whole product; reported from the first day.
-TOTAL_LIMIT = 72 * 1024
+# What may stay in memory: code that is not frozen costs heap. In all it costs flash only.
 RESIDENT_LIMIT = 40 * 1024
 
 
@@ -51,5 +50,5 @@ def rows() -> list[dict]:
         name = "/".join(parts[:2]) if len(parts) > 2 or parts[0] == "lib" else "firmware"
         packages[name] = packages.get(name, 0) + size
     result = [budget(f".mpy {name}", size, "B", None) for name, size in sorted(packages.items())]
-    result.append(budget(".mpy total", sum(sizes.values()), "B", TOTAL_LIMIT))
+    result.append(budget(".mpy total", sum(sizes.values()), "B", None))
     return result
