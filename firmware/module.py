@@ -133,10 +133,13 @@ class Module:
 
     async def restart(self):
         """End CONFMODE, leave the cloud properly, and restart the chip."""
-        if self.confmode:
-            await self.confmode.end(False, b"restart")
-        await self.session.disconnect()
-        self.board.reset()
+        try:
+            if self.confmode:
+                await self.confmode.end(False, b"restart")
+            await self.session.disconnect()
+        finally:
+            # A driver that refuses is one reason more.
+            self.board.reset()
 
     def main(self):
         """Serve the host. Returns only when a person presses Ctrl-C on the console."""

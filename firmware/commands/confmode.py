@@ -17,7 +17,11 @@ async def confmode(module, command):
     name = name.strip() or b"ExpressLink-" + module.identity.uid[-6:]
     key = key.strip()
     transport = module.config.get(b"ConfTransport")
-    if len(name) > (26 if transport == b"ble" else 32) or not checks.text(name):
+    if (
+        len(name) > (26 if transport == b"ble" else 32)
+        or not checks.text(name)
+        or any(c < 32 or c == 127 for c in name)
+    ):
         raise AtError(PARAMETER, b"name")
     if len(key) > 63 or not checks.passphrase(key):
         raise AtError(PARAMETER, b"key, 8 to 63 ASCII characters")

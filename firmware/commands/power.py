@@ -32,8 +32,11 @@ def reset(module, command):
     module.after_reply(module.restart)
 
 
-def factory_reset(module, command):
+async def factory_reset(module, command):
     """FACTORY_RESET (3.6.7): clear what Table 2 says, answer, then restart."""
+    if module.confmode:
+        # What is being tried must not be kept after this.
+        await module.confmode.end(False, b"factory reset")
     try:
         module.config.clear()
     except OSError as error:

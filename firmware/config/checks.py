@@ -7,12 +7,29 @@ _TOPIC_MAX = const(256)
 
 
 def text(value):
-    """True for UTF-8 without NUL: what a topic or a name may be made of."""
-    try:
-        value.decode()
-    except UnicodeError:
-        return False
-    return b"\0" not in value
+    """True for UTF-8 without NUL: what a topic or a name may be made of. MicroPython's decoder
+    takes surrogates and long forms, which AWS and browsers do not."""
+    more = least = code = 0
+    for c in value:
+        if more:
+            if c & 0xC0 != 0x80:
+                return False
+            code = code << 6 | c & 0x3F
+            more -= 1
+            if not more and (code < least or code >> 11 == 27 or code > 0x10FFFF):
+                return False
+        elif c >= 0x80:
+            if c >> 5 == 6:
+                more, least, code = 1, 0x80, c & 0x1F
+            elif c >> 4 == 14:
+                more, least, code = 2, 0x800, c & 0x0F
+            elif c >> 3 == 30:
+                more, least, code = 3, 0x10000, c & 0x07
+            else:
+                return False
+        elif not c:
+            return False
+    return not more
 
 
 def split_host(value, port):

@@ -145,9 +145,12 @@ class Ble:
         if event == _WRITE:
             conn, handle = data
             radio = self._radio
-            frame = radio.gatts_read(handle)
-            # Passphrases and keys must not be read back.
-            radio.gatts_write(handle, self._text if handle == self._handles[_HELLO - 1] else b"{}")
+            try:
+                frame = radio.gatts_read(handle)
+            finally:
+                # Passphrases and keys must not be read back, whatever happens to us.
+                hello = handle == self._handles[_HELLO - 1]
+                radio.gatts_write(handle, self._text if hello else b"{}")
             if len(self._queue) < _QUEUE:
                 self._queue.append((event, conn, handle, frame))
         elif event == _MTU:
@@ -171,7 +174,8 @@ class Ble:
                 except Exception as error:  # noqa: BLE001
                     # A defect of ours: it costs a central, not CONFMODE.
                     sys.print_exception(error)
-                    await self._drop(self._conn)
+                    if self._conn is not None:
+                        await self._drop(self._conn)
         except MemoryError:
             self._manager.finish(False, b"no memory")
         except Exception as error:  # noqa: BLE001

@@ -91,6 +91,7 @@ class Trial:
         self._module = module
         self._ssid = b""
         self._over = False
+        self._kept = False
         self._task = asyncio.create_task(self._run())
 
     def status(self):
@@ -108,6 +109,9 @@ class Trial:
             # A defect of ours: the old values stay, and CONFMODE ends.
             sys.print_exception(error)
             why = b"internal error, " + type(error).__name__.encode()
+        if self._kept:
+            # Whatever came after that.
+            why = b""
         await self.end(not why, why or b"joined " + self._ssid)
 
     async def end(self, success, why):
@@ -116,19 +120,20 @@ class Trial:
             return
         self._over = True
         module = self._module
-        if not success:
-            try:
+        try:
+            if not success:
                 module.store.remove(_NAME)
-            except OSError as error:
-                # Its tries are counted: it cannot come back for ever.
-                log(WARNING, "candidate: not removed, errno", error.errno)
-        module.wifi.leave()
-        module.confmode = None
-        module.conf_result = why
-        if success:
-            module.events.put(CONFMODE)
+            module.wifi.leave()
+        except (OSError, RuntimeError) as error:
+            # Its tries are counted: it cannot come back for ever.
+            log(WARNING, "candidate: not removed, or radio:", error)
+        finally:
+            module.confmode = None
+            module.conf_result = why
+            if success:
+                module.events.put(CONFMODE)
+            module.review()
         log(INFO, "candidate:", "kept" if success else why.decode())
-        module.review()
         borrowed.drop(_BORROWED)
 
     async def _try(self, data):
@@ -160,6 +165,7 @@ class Trial:
             if record:
                 others[TRIAL] = record
             module.config.keep(values, others)
+            self._kept = True
             if record:
                 module.identity.choose()
         except WifiError as error:

@@ -1,7 +1,11 @@
 """The power goes at any flash operation of a CONF: the old or the new value is there afterwards,
-and everything else as it was."""
+and everything else as it was. A factory reset has the last word."""
+
+import time
 
 import pytest
+
+from tests_host.portal import Portal
 
 
 def operations(module):
@@ -59,3 +63,16 @@ def test_a_short_value_costs_at_most_two_erases(make_module):
         assert module.command(b"AT+CONF SSID=network-%d" % number) == b"OK"
         after = operations(module)
         assert after[1] - before[1] <= 2, number
+
+
+@pytest.mark.parametrize("delay_ms", [0, 15, 30, 45, 60])
+def test_a_factory_reset_forgets_what_is_being_tried(make_module, delay_ms):
+    """CONFMODE ends first: a try that succeeds after the clearing must not keep anything."""
+    module = make_module()
+    assert module.command(b"AT+CONFMODE") == b"OK CONFMODE ENABLED"
+    page = Portal(module.wait_line("portal http").split()[1])
+    page.join("sim-ap", "sim-passphrase")
+    time.sleep(delay_ms / 1000)
+    assert module.command(b"AT+FACTORY_RESET") == b"OK"
+    module.wait_ready()
+    assert module.command(b"AT+CONF? SSID") == b"OK"

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from firmware.at.errors import AtError
@@ -322,3 +322,15 @@ def test_split_host_never_fails_otherwise(value):
         return
     assert host
     assert 0 < port < 65536
+
+
+@given(st.binary(max_size=12) | st.text(max_size=6).map(str.encode))
+@example(b"a\xed\xa0\x80b")
+@example(b"\xc0\x80")
+@example(b"\xf4\x90\x80\x80")
+def test_text_is_what_a_strict_decoder_takes(data):
+    try:
+        good = "\0" not in data.decode()
+    except UnicodeDecodeError:
+        good = False
+    assert checks.text(data) == good
