@@ -7,6 +7,7 @@ and each connection is closed after its reply.
 
 import asyncio
 import gc
+import select
 import socket
 import time
 from binascii import unhexlify
@@ -39,6 +40,10 @@ _PIECE = const(512)
 # How long what a refused client goes on sending is taken in: closed at once, the connection would
 # be reset, and the client might not see why it was refused.
 _LINGER_MS = const(200)
+
+# How long somebody may be silent while another one waits for a parser: browsers open connections
+# that they may never use.
+_SILENT_MS = const(500)
 
 # How often somebody new is looked for, and somebody slow.
 _TURN_MS = const(20)
@@ -236,7 +241,8 @@ class Server:
 
     answer: coroutine function that is given the `Parser` of a complete request and returns
     (status, header lines, body). Raises it HttpError, that status is the answer. connections: how
-    many are served at a time, each with a buffer that is made now; others wait until one ends.
+    many are served at a time, each with a buffer that is made now; others wait until one ends or,
+    silent for half a second, is cut for them.
     timeout_ms: for a request to come, and again for its reply to be taken. keep: see `Parser`.
     """
 
@@ -244,7 +250,10 @@ class Server:
         self._answer = answer
         self._timeout_ms = timeout_ms
         self._free = [Parser(keep=keep) for _ in range(connections)]
-        self._served = []  # [socket, parser, ticks until when, task] of each connection
+        # [socket, parser, ticks until when, task, ticks of the last byte or None when none is
+        # waited for] of each connection.
+        self._served = []
+        self._cut = None  # the last of them that had to make room
         self._listener = None
 
     def open(self, host, port=80):
@@ -272,6 +281,7 @@ class Server:
             try:
                 while self._free:
                     self._accept()
+                self._make_room()
             except OSError:
                 # Nobody there, or gone again; no sockets left for another one, perhaps.
                 pass
@@ -292,7 +302,7 @@ class Server:
         served = None
         try:
             client.setblocking(False)
-            served = [client, self._free.pop(), 0, None]
+            served = [client, self._free.pop(), 0, None, time.ticks_ms()]
             self._allow(served, self._timeout_ms)
             self._served.append(served)
             served[3] = asyncio.create_task(self._serve(served))
@@ -301,6 +311,25 @@ class Server:
                 self._leave(served)
             client.close()
             raise
+
+    def _make_room(self):
+        """Let the time of the one that has been silent the longest be over, if somebody waits for
+        its parser."""
+        if self._cut in self._served or not _ready(self._listener):
+            return
+        now = time.ticks_ms()
+        longest = _SILENT_MS
+        self._cut = None
+        for served in self._served:
+            if served[4] is None:
+                continue
+            silent = time.ticks_diff(now, served[4])
+            # What has come while everything stood still, in a scan for instance, counts as well.
+            if silent >= longest and not _ready(served[0]):
+                longest = silent
+                self._cut = served
+        if self._cut:
+            self._cut[2] = time.ticks_add(now, -1)
 
     def _allow(self, served, time_ms):
         served[2] = time.ticks_add(time.ticks_ms(), time_ms)
@@ -317,12 +346,13 @@ class Server:
         begun = False
         try:
             stream = asyncio.StreamReader(served[0])
-            start, body = await self._reply(stream, served[1])
+            start, body = await self._reply(stream, served)
+            served[4] = None
             if start:
                 begun = True
                 self._allow(served, self._timeout_ms)
                 await _send(stream, start, body)
-                if served[1].left_over():
+                if served[1].begun() and served[1].left_over():
                     self._allow(served, _LINGER_MS)
                     await _discard(stream)
         except OSError:
@@ -335,17 +365,19 @@ class Server:
         finally:
             self._leave(served)
 
-    async def _reply(self, stream, parser):
+    async def _reply(self, stream, served):
         """(head, body) of the reply to one request; empty when nobody asked."""
+        parser = served[1]
         try:
             try:
-                if not await _receive(stream, parser):
+                if not await _receive(stream, served):
                     return b"", b""
             except asyncio.CancelledError:
                 if self._listener is None:
                     raise
                 # It took too long.
                 raise HttpError(TIMEOUT)
+            served[4] = None
             status, fields, body = await self._answer(parser)
             start = head(status, fields, len(body))
             return start, b"" if parser.method == b"HEAD" else body
@@ -353,11 +385,20 @@ class Server:
             return head(error.args[0], b"", 0), b""
 
 
-async def _receive(stream, parser):
+def _ready(sock):
+    """True when a client waits at a listener, or bytes at a connection."""
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+async def _receive(stream, served):
     """True when there is a request, False when the client has closed before it began."""
+    parser = served[1]
     while True:
         count = await stream.readinto(parser.room())
         if count:
+            served[4] = time.ticks_ms()
             if parser.filled(count):
                 return True
         elif count == 0:

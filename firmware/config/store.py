@@ -10,6 +10,7 @@ The name counts up to its first dot, so that a value on trial can be renamed.
 """
 
 import binascii
+import gc
 import os
 import struct
 
@@ -140,7 +141,12 @@ class Store:
             plan += struct.pack(_PLACE, len(name), size) + name.encode() + (value or b"")
         self.write(_CHANGE, plan)
         self._unfinished = True
-        error = self._finish_change()
+        try:
+            error = self._finish_change()
+        except MemoryError:
+            # It is decided. If this fails too, the next thing that is written finishes it.
+            gc.collect()
+            error = self._finish_change()
         if error:
             raise error
 

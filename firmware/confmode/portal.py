@@ -5,6 +5,7 @@ from binascii import hexlify, unhexlify
 
 from micropython import const
 
+from firmware.config import checks
 from firmware.confmode import page
 
 _REDIRECT = const(302)
@@ -19,44 +20,26 @@ _UNAVAILABLE = const(503)
 _JSON = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
 _NO_STORE = b"Cache-Control: no-store\r\n"
 
-# Hosts that are this module when it runs on a PC; on a board nobody's request can name them.
+# Hosts that are this module when it runs on a PC. To a board a client may name them too, and gains
+# nothing: a browser takes them for its own machine, so that no page of another site comes here.
 _HERE = (b"127.0.0.1", b"localhost")
 
 
 class Refused(Exception):
-    """An order is refused: (status, text that the page may show, further header lines)."""
-
-
-def utf8(data):
-    """`data` as text, or None when it is no UTF-8: what a browser would show is then another
-    name, and MicroPython's own decoder takes surrogates and long forms for good."""
-    more = least = value = 0
-    for c in data:
-        if more:
-            if c & 0xC0 != 0x80:
-                return None
-            value = value << 6 | c & 0x3F
-            more -= 1
-            if not more and (value < least or value >> 11 == 27 or value > 0x10FFFF):
-                return None
-        elif c >= 0x80:
-            if 0xC2 <= c < 0xE0:
-                more, least, value = 1, 0x80, c & 0x1F
-            elif 0xE0 <= c < 0xF0:
-                more, least, value = 2, 0x800, c & 0x0F
-            elif 0xF0 <= c < 0xF5:
-                more, least, value = 3, 0x10000, c & 0x07
-            else:
-                return None
-    return None if more else data.decode()
+    """An order is refused: (status, text that the page may show, further header lines), and after
+    them the field that is to blame, if one is."""
 
 
 def _named(ssid):
     """{"ssid": text}, or {"hex": digits} for a name that is no text."""
-    text = utf8(ssid)
-    if text is None:
-        return {"hex": hexlify(ssid).decode()}
-    return {"ssid": text}
+    if checks.text(ssid):
+        return {"ssid": ssid.decode()}
+    return {"hex": hexlify(ssid).decode()}
+
+
+def _wrong(field, text):
+    """What to raise when `field` of an order cannot be taken."""
+    return Refused(_BAD_REQUEST, text, b"", field)
 
 
 def _json(values):
@@ -75,27 +58,35 @@ class Portal:
 
     async def answer(self, request):
         """(status, header lines, body) for a complete `lib.http.Parser`."""
-        self._manager.touched()
         method = request.method
+        path = request.path
         host = request.headers.get(b"host", self._address).lower()
         # A page of somebody else's could have its own name lead here (DNS rebinding).
-        ours = host.partition(b":")[0]
-        ours = ours == self._address or ours in _HERE
+        name, colon, port = host.partition(b":")
+        ours = name == self._address or name in _HERE
+        if colon and not port.isdigit():
+            ours = False
+        if ours and (path == b"/" or path.startswith(b"/api/")):
+            # Phones look for the Internet all the time: that would keep it up for ever.
+            self._manager.touched()
         try:
             if method == b"POST":
                 return self._order(request, host if ours else None)
             if method != b"GET" and method != b"HEAD":
                 return _METHOD, b"Allow: GET, HEAD, POST\r\n", b""
             if ours:
-                if request.path == b"/":
+                if path == b"/":
                     return self._page()
-                if request.path == b"/api/state":
+                if path == b"/api/state":
                     return _json(self._state())
-                if request.path == b"/api/networks":
+                if path == b"/api/networks":
                     return self._networks()
         except Refused as refusal:
-            status, text, fields = refusal.args
-            return status, _JSON + fields, json.dumps({"error": text}).encode()
+            status, text, fields = refusal.args[:3]
+            shown = {"error": text}
+            if len(refusal.args) > 3:
+                shown["field"] = refusal.args[3]
+            return status, _JSON + fields, json.dumps(shown).encode()
         # Also what phones ask for to find out whether there is an Internet: the wrong answer makes
         # them show the page.
         host = host if ours else self._address
@@ -111,7 +102,7 @@ class Portal:
         state = ap.state
         shown = {
             "token": ap.token.decode(),
-            "name": utf8(ap.name),
+            "name": ap.name.decode(),
             "state": state,
             "open": ap.open(),
             "endpoint": self._module.config.get(b"EndPoint").decode(),
@@ -153,8 +144,8 @@ class Portal:
             # A form of another site cannot send this type.
             raise Refused(_TYPE, "not JSON", b"")
         given = _object(request.body)
-        token = _text(given, "token")
-        if token is None or token.encode() != self._ap.token:
+        token = given.get("token")
+        if not isinstance(token, str) or token.encode() != self._ap.token:
             raise Refused(_FORBIDDEN, "reload the page", b"")
         if path == b"/api/done":
             if self._ap.state != "joined":
@@ -169,12 +160,14 @@ class Portal:
         values = {b"SSID": _ssid(given)}
         passphrase = (_text(given, "passphrase") or "").encode()
         if not check(b"Passphrase", passphrase):
-            raise Refused(_BAD_REQUEST, "passphrase: 8 to 63 plain characters", b"")
+            text = "The password must have 8 to 63 letters, digits or signs (no accents)."
+            raise _wrong("passphrase", text)
         values[b"Passphrase"] = passphrase
         endpoint = (_text(given, "endpoint") or "").encode()
         if endpoint:
             if not check(b"EndPoint", endpoint):
-                raise Refused(_BAD_REQUEST, "endpoint: host, or host:port", b"")
+                text = "The cloud endpoint must be a host name, or host:port."
+                raise _wrong("endpoint", text)
             values[b"EndPoint"] = endpoint
         return values
 
@@ -204,7 +197,7 @@ def _text(given, name):
     """The text under `name`, None when there is none; raises Refused for another type."""
     value = given.get(name)
     if value is not None and not isinstance(value, str):
-        raise Refused(_BAD_REQUEST, name + ": not a text", b"")
+        raise _wrong("ssid" if name == "hex" else name, name + ": not a text")
     return value
 
 
@@ -214,14 +207,15 @@ def _ssid(given):
     digits = _text(given, "hex")
     if text is not None:
         ssid = text.encode()
-        if utf8(ssid) is None:
+        if not checks.text(ssid):
             # Half a character, for instance, which the decoder of \\u lets through.
-            raise Refused(_BAD_REQUEST, "name of the network: send it as UTF-8", b"")
+            raise _wrong("ssid", "The network name has a character that is not valid.")
     else:
         try:
             ssid = unhexlify(digits or "")
         except ValueError:
             ssid = b""
     if not 0 < len(ssid) <= 32:
-        raise Refused(_BAD_REQUEST, "name of the network: 1 to 32 bytes", b"")
+        text = "The network name must have 1 to 32 characters, fewer with accents or emoji."
+        raise _wrong("ssid", text)
     return ssid

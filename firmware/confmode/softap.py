@@ -12,6 +12,7 @@ can be asked for long enough for them to come back.
 import asyncio
 import gc
 import socket
+import sys
 import time
 from binascii import hexlify
 from os import urandom
@@ -37,6 +38,9 @@ _TURN_MS = const(100)
 # As many tries in so long.
 _TRIES = const(5)
 _TRIES_MS = const(60000)
+
+# WLAN's numbers of the kinds of security that ask for a user name too, which we have not got.
+_ENTERPRISE = (5, 10, 14, 15, 16)
 
 # A scan stops everything for two to three seconds, so that it is not made for every client.
 _SCAN_MS = const(10000)
@@ -75,6 +79,7 @@ class SoftAp:
         self.state = "idle"
         self.ssid = b""
         self.reason = b""
+        self._kept = b""  # what is told of the end, once it can be nothing but success
 
     def open(self):
         """True when the access point asks for no passphrase."""
@@ -91,7 +96,9 @@ class SoftAp:
         address = self._up()
         self._udp = sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setblocking(False)
-        # At this address only: who is on the network that is being tried gets no page.
+        # At this address only: who is on the network that is being tried should get no page.
+        # (lwIP takes in at one interface what is for the address of another, so that a neighbour
+        # who sends to it on purpose may.)
         sock.bind(socket.getaddrinfo(address, 53)[0][-1])
         packed = bytes(int(part) for part in address.split("."))
         portal = Portal(self._manager, self._module, self, address.encode())
@@ -139,24 +146,44 @@ class SoftAp:
         self._tasks.append(asyncio.create_task(self._guard(work)))
 
     async def _guard(self, work):
-        """Run `work`; what stops it ends CONFMODE with a cause."""
+        """Run `work`; what stops it ends CONFMODE, with a cause or, when the network has been kept
+        already, with success."""
+        why = b""
         try:
-            await work
+            try:
+                await work
+            except (OSError, RuntimeError) as error:
+                why = str(error).encode() or b"failed"
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                # A defect of ours: CONFMODE ends, and says so.
+                sys.print_exception(error)
+                why = b"internal error, " + type(error).__name__.encode()
         except MemoryError:
-            self._manager.finish(False, b"no memory")
-        except (OSError, RuntimeError) as error:
-            self._manager.finish(False, str(error).encode())
+            why = b"no memory"
+        while why or self._kept:
+            try:
+                self._manager.finish(bool(self._kept), self._kept or why)
+                return
+            except MemoryError:
+                gc.collect()
+                await asyncio.sleep_ms(_TURN_MS)
 
     def networks(self):
-        """Access points as a list of (SSID, dBm, whether it asks for a passphrase), the strongest
-        first; from the last scan, when that was a moment ago. Blocks the loop for two to three
-        seconds otherwise. Raises OSError."""
+        """Access points that need no user name as a list of (SSID, dBm, whether it asks for a
+        passphrase), the strongest first; from the last scan, when that was a moment ago. Blocks
+        the loop for two to three seconds otherwise. Raises OSError."""
         now = time.ticks_ms()
         if self._found is None or time.ticks_diff(now, self._scanned) > _SCAN_MS:
             kinds = {}
             best = self._module.wifi.scan(kinds)
             # A hidden one has no name to choose it by.
-            found = [(ssid, best[ssid], bool(kinds[ssid])) for ssid in best if ssid.strip(b"\0")]
+            found = [
+                (ssid, best[ssid], bool(kinds[ssid]))
+                for ssid in best
+                if ssid.strip(b"\0") and kinds[ssid] not in _ENTERPRISE
+            ]
             found.sort(key=lambda point: -point[1])
             self._found = found[:_NETWORKS]
             self._scanned = time.ticks_ms()
@@ -190,7 +217,10 @@ class SoftAp:
         why = await self._join(values)
         if why is None:
             try:
+                told = b"joined " + self.ssid
                 self._module.config.keep(values)
+                # From here on nothing makes a failure of it, `_guard` sees to that.
+                self._kept = told
             except OSError as error:
                 why = b"not stored, errno %d" % (error.errno or 0)
             except MemoryError:
@@ -205,10 +235,13 @@ class SoftAp:
             return
         self._until = time.ticks_add(time.ticks_ms(), _RESULT_MS)
         self.state = "joined"
-        log(INFO, "confmode: joined, kept")
+        try:
+            log(INFO, "confmode: joined, kept")
+        except MemoryError:
+            # The person is to see the result all the same.
+            gc.collect()
         while time.ticks_diff(self._until, time.ticks_ms()) > 0:
             await asyncio.sleep_ms(_TURN_MS)
-        self._manager.finish(True, b"joined " + self.ssid)
 
     async def _join(self, values):
         """None when the station has joined, else the reason as the page shows it."""

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import runpy
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tools.portal import build
+
+# The firmware's own; read as a file, since the package around it is MicroPython's.
+_MADE = runpy.run_path(str(build.TARGET))
+PAGE, POLICY = _MADE["PAGE"], _MADE["POLICY"]
 
 NETWORKS = [
     {"ssid": "Lab", "rssi": -48, "secure": True},
@@ -23,7 +30,8 @@ class FakePortal:
     `state`, `networks`: what the two GETs answer. `joins`: answers to POST /api/join in their
     order, each (status, JSON object or None, headers); the default is 202 with the state set to
     `trying`. `token` is asked of every POST. `gone`: connections are dropped without a byte.
-    `delay`: seconds before each answer. `asked`: (method, path, JSON body or None), all of them.
+    `delay`: seconds before each answer. `ready`: an event without which the API does not answer.
+    `asked`: (method, path, JSON body or None), all of them.
     """
 
     def __init__(self, page, policy):
@@ -38,6 +46,8 @@ class FakePortal:
         self.joins = []
         self.gone = False
         self.delay = 0.0
+        self.ready = threading.Event()
+        self.ready.set()
         self.asked = []
         portal = self
 
@@ -82,6 +92,8 @@ class FakePortal:
         self.asked.append((handler.command, handler.path, body))
         gone = self.gone
         time.sleep(self.delay)
+        if handler.path != "/":
+            self.ready.wait(30)
         if gone:
             handler.close_connection = True
             return

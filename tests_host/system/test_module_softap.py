@@ -162,17 +162,26 @@ def test_it_ends_when_nobody_comes(make_module, tmp_path):
     portal = Portal(module)
     for _ in range(4):
         time.sleep(0.8)
-        assert portal.ask("GET", "/anything")[0] == 302
-    # Commands of the host do not count, and an open connection does not either.
+        assert portal.ask("HEAD", "/")[0] == 200
+    # Commands of the host do not count, an open connection and what phones ask do not either.
     with socket.create_connection(("127.0.0.1", portal.port)):
         for _ in range(6):
             time.sleep(0.5)
             assert module.command(b"AT") == b"OK"
-    portal.gone()
+            _probe(portal)
+    portal.gone(1)
     assert info(module, b"confmode") == b"OK no client for 2 s"
     assert module.command(b"AT+EVENT?") == b"OK"
     # And once more.
     assert Portal(module, b"AT+CONFMODE again").get("/api/state")["name"] == "again"
+
+
+def _probe(portal):
+    """What a phone asks by itself, which is refused when all has ended."""
+    try:
+        assert portal.ask("GET", "/generate_204")[0] == 302
+    except (OSError, http.client.HTTPException) as error:
+        assert isinstance(error, ConnectionError), error
 
 
 def _changed(folder, path, **constants):
@@ -236,6 +245,7 @@ def test_an_endpoint_is_kept_with_the_network(fresh):
     for bad in ("two words", "http://x", "x:0", "x:99999", "-" * 254):
         status, _, answer = portal.post("/api/join", ssid="sim-ap", endpoint=bad)
         assert status == 400 and "endpoint" in answer["error"], bad
+        assert answer["field"] == "endpoint"
     state = portal.join(ssid="sim-ap", passphrase="wrong-wrong", endpoint="other.example")
     assert (state["state"], state["endpoint"]) == ("failed", "elsewhere.example:1")
     state = portal.join(ssid="sim-ap", passphrase="sim-passphrase", endpoint=right)
@@ -495,6 +505,16 @@ def test_twenty_at_once(fresh):
     for thread in threads:
         thread.join()
     assert got == [200] * 20
+
+
+def test_silent_connections_do_not_keep_the_page_away(fresh):
+    portal = Portal(fresh)
+    idle = [socket.create_connection(("127.0.0.1", portal.port)) for _ in range(4)]
+    started = time.monotonic()
+    assert portal.ask("GET", "/")[0] == 200
+    assert time.monotonic() - started < 2
+    for client in idle:
+        client.close()
 
 
 def test_little_memory_and_all_of_it_comes_back(make_module):

@@ -6,7 +6,6 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from firmware.confmode.page import PAGE, POLICY
 from tests_host.system import portal_browser
 from tests_host.system.portal_browser import (
     DESKTOP,
@@ -22,7 +21,7 @@ from tests_host.system.portal_browser import (
     press,
     title,
 )
-from tests_host.system.portal_fake import FakePortal
+from tests_host.system.portal_fake import PAGE, POLICY, FakePortal
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +94,22 @@ def test_the_password_is_gone_after_success(page, portal):
     page.locator("#password").fill(SECRET)
     connect(page)
     becomes(page, portal, JOINED)
-    title(page, "Joined Lab")
-    expect(page.locator("#detail")).to_contain_text("Address 192.168.1.7")
+    title(page, "It works")
+    expect(page.locator("#detail")).to_contain_text("is on Lab")
     expect(page.locator("#left")).to_contain_text("52 s")
+    # For those who know what it is: below all else.
+    address = page.locator("#address")
+    expect(address).to_have_text("Address 192.168.1.7")
+    lowest = page.evaluate("[...document.querySelectorAll('#result > :not([hidden])')].at(-1).id")
+    assert lowest == "address"
+    assert page.evaluate("parseFloat(getComputedStyle(find('address')).fontSize)") < 14
     expect(page.locator("#password")).to_have_value("")
     expect(page.locator("#password")).to_have_attribute("type", "password")
     assert SECRET not in page.content()
     assert page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])") == "[{},{}]"
     press(page, "Done")
     title(page, "All done")
+    expect(address).to_have_text("")
     expect(page.locator("#detail")).to_contain_text("ExpressLink-ab12cd is on Lab")
     assert portal.posted("/api/done") == [{"token": portal.token}]
 
@@ -118,9 +124,17 @@ def test_a_network_that_hides_and_an_endpoint(page, portal):
     endpoint = page.get_by_label("Cloud endpoint")
     expect(endpoint).to_have_attribute("placeholder", "localhost:28883")
     endpoint.fill(" example.org:8883 ")
-    portal.joins = [(400, {"error": "endpoint: no such host"}, {})]
+    page.locator("summary").click()
+    answer = {"error": "endpoint: no such host", "field": "endpoint"}
+    portal.joins = [(400, answer, {})]
     connect(page)
     error(page, "endpoint: no such host")
+    # Advanced is open again, and the complaint is in it.
+    assert focused(page) == "endpoint"
+    expect(endpoint).to_be_visible()
+    expect(endpoint).to_have_attribute("aria-invalid", "true")
+    expect(endpoint).to_have_accessible_description(re.compile("no such host"))
+    assert page.locator("details #error").count() == 1
     connect(page)
     title(page, "Joining Hidden")
     assert portal.posted("/api/join", 2)[1] == {
@@ -132,6 +146,50 @@ def test_a_network_that_hides_and_an_endpoint(page, portal):
     becomes(page, portal, {"state": "failed", "ssid": "Hidden", "reason": "not found"})
     error(page, "was not found")
     expect(page.locator("#ssid")).to_have_value("Hidden")
+
+
+@pytest.mark.parametrize(
+    ("network", "field", "blamed", "above"),
+    [
+        ("Lab", "passphrase", "password", "optional"),
+        ("Other network", "ssid", "ssid", "ssidPart"),
+        ("Other network", "passphrase", "password", "optional"),
+        # Not to be seen in this form, or not known: then the heading keeps the focus.
+        ("Lab", "ssid", "chosen", "optional"),
+        ("Guests", "passphrase", "chosen", "optional"),
+        ("Lab", None, "chosen", "optional"),
+        ("Lab", "constructor", "chosen", "optional"),
+    ],
+)
+def test_the_field_to_blame_has_the_focus(page, portal, network, field, blamed, above):
+    press(page, network)
+    if network == "Other network":
+        page.locator("#ssid").fill("Hidden")
+    if network != "Guests":
+        page.locator("#password").fill("p\u00e4ssw\u00f6rter")
+    answer = {"error": "no accents", **({"field": field} if field else {})}
+    portal.joins = [(400, answer, {})]
+    connect(page)
+    error(page, "no accents")
+    assert focused(page) == blamed
+    assert page.evaluate("find('error').previousElementSibling.id") == above
+    invalid = page.evaluate("[...document.querySelectorAll('[aria-invalid]')].map((x) => x.id)")
+    assert invalid == ([] if blamed == "chosen" else [blamed])
+    connect(page)
+    title(page, "Joining")
+    assert page.locator("[aria-invalid]").count() == 0
+
+
+def test_a_heading_with_the_focus_has_no_frame(page, portal):
+    press(page, "Guests")
+    assert focused(page) == "chosen"
+    # Also when it was a key that led there, which makes a browser show the focus.
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.tagName === 'H2'")
+    assert page.evaluate("document.activeElement.matches(':focus-visible')")
+    style = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(style) == "none"
 
 
 def test_a_short_password_is_not_sent(page, portal):
@@ -179,9 +237,11 @@ def test_somebody_else_is_faster(page, portal):
     portal.state = {"state": "trying", "ssid": "Guests"}
     join(page)
     title(page, "Joining Guests")
-    expect(page.locator("#detail")).to_contain_text("already")
+    # Right too for who tries another network than this one.
+    expect(page.locator("#detail")).to_contain_text("already trying a network")
     becomes(page, portal, {**JOINED, "ssid": "Guests"})
-    title(page, "Joined Guests")
+    title(page, "It works")
+    expect(page.locator("#detail")).to_contain_text("Guests")
 
 
 def test_the_phone_loses_the_module(page, portal):
@@ -193,11 +253,61 @@ def test_the_phone_loses_the_module(page, portal):
     page.clock.fast_forward(4000)
     title(page, "out of reach")
     becomes(page, portal, JOINED)
-    title(page, "Joined Lab")
+    title(page, "It works")
     # The access point has gone: that is how it ends when nobody presses Done.
     portal.gone = True
     page.clock.fast_forward(7000)
     title(page, "All done")
+
+
+def test_a_module_that_stays_away_is_given_up(page, portal):
+    join(page)
+    title(page, "Joining Lab")
+    portal.gone = True
+    page.clock.fast_forward(7000)
+    title(page, "out of reach")
+    detail = page.locator("#detail")
+    expect(detail).to_contain_text("Join the Wi-Fi ExpressLink-ab12cd again")
+    assert "busy" in page.locator("#result").get_attribute("class")
+    page.clock.fast_forward(60000)
+    expect(detail).to_contain_text("goes on looking")
+    page.clock.fast_forward(9000)
+    expect(detail).to_contain_text("most likely on Lab")
+    expect(detail).to_contain_text("ExpressLink-ab12cd is no longer in your phone's list")
+    # Neither a sign that it goes on nor a tick.
+    assert page.evaluate("getComputedStyle(find('result'), '::before').content") == "none"
+    expect(page.locator("#result svg")).to_be_hidden()
+    # Who joins it again sees the result.
+    becomes(page, portal, JOINED)
+    title(page, "It works")
+
+
+def test_a_module_that_has_gone_without_a_try(page, portal):
+    join(page)
+    becomes(page, portal, WRONG)
+    error(page, "Wrong password")
+    press(page, "All networks")
+    found(page)
+    portal.gone = True
+    press(page, "Refresh")
+    expect(page.locator("#note")).to_contain_text("could not look")
+    page.clock.fast_forward(80000)
+    title(page, "out of reach")
+    detail = page.locator("#detail")
+    expect(detail).to_contain_text("the set-up has ended")
+    assert "Lab" not in detail.text_content()
+
+
+def test_a_slow_answer_is_waited_for(page, portal):
+    portal.delay = 2
+    press(page, "Guests")
+    press(page, "Connect")
+    assert portal.posted("/api/join")
+    # Eight seconds are not over, so that it does not ask how it stands.
+    for part in (5500, 1300):
+        page.clock.fast_forward(part)
+        page.wait_for_timeout(200)
+    assert [path for _, path, _ in portal.asked].count("/api/state") == 1
 
 
 def test_a_join_whose_answer_is_lost(page, portal):
@@ -219,11 +329,14 @@ def test_no_networks_no_scan_and_slow_answers(page, portal):
     expect(page.locator("#note")).to_have_text("Looking for networks…")
     press(page, "Refresh")
     expect(page.locator("#note")).to_contain_text("could not look")
+    expect(page.locator("#note")).to_contain_text("Move closer to your router, then Refresh.")
     assert [path for _, path, _ in portal.asked].count("/api/networks") == 2
     portal.delay = 0
     portal.networks = (200, {"networks": []})
     press(page, "Refresh")
-    expect(page.locator("#note")).to_have_text("Networks found: 0")
+    expect(page.locator("#note")).to_have_text(
+        "Networks found: 0 Move closer to your router, then Refresh."
+    )
     assert page.get_by_role("listitem").count() == 1
 
 
@@ -231,7 +344,7 @@ def test_no_networks_no_scan_and_slow_answers(page, portal):
     ("state", "shown"),
     [
         ({"state": "trying", "ssid": "Lab"}, "Joining"),
-        (JOINED, "Joined"),
+        (JOINED, "It works"),
         (WRONG, "Lab"),
         ({"state": "failed", "ssid": "Lab", "reason": "timeout"}, "Lab"),
     ],
@@ -262,7 +375,7 @@ def test_with_the_keyboard_alone(browser, portal):
         title(page, "Joining Lab")
         assert focused(page) == "outcome"
         becomes(page, portal, JOINED)
-        title(page, "Joined Lab")
+        title(page, "It works")
         keys.press("Tab")
         assert focused(page) == "done"
         keys.press("Enter")

@@ -8,7 +8,6 @@ import shutil
 import pytest
 from playwright.sync_api import expect
 
-from firmware.confmode.page import PAGE, POLICY
 from tests_host.system import portal_browser
 from tests_host.system.conftest import next_event
 from tests_host.system.portal_browser import (
@@ -28,7 +27,7 @@ from tests_host.system.portal_browser import (
     press,
     title,
 )
-from tests_host.system.portal_fake import FakePortal
+from tests_host.system.portal_fake import PAGE, POLICY, FakePortal
 from tools.portal import build
 
 
@@ -105,13 +104,20 @@ def test_every_view_can_be_seen_and_pressed(browser, portal, tmp_path, device, s
         look_over(page, tmp_path / f"{next(number):02}-{name}.png")
 
     portal.open = True
-    portal.delay = 0.3
+    portal.ready.clear()
     with portal_browser.tab(browser, portal.url, device, color_scheme=scheme) as page:
         title(page, "Just a moment")
         view("loading")
+        portal.ready.set()
         found(page)
         view("list")
-        portal.delay = 0
+        networks, portal.networks = portal.networks, (200, {"networks": []})
+        press(page, "Refresh")
+        expect(page.locator("#note")).to_contain_text("found: 0")
+        view("none")
+        portal.networks = networks
+        press(page, "Refresh")
+        expect(page.get_by_role("listitem")).to_have_count(7)
         press(page, "Guests")
         view("open-network")
         press(page, "All networks")
@@ -127,7 +133,12 @@ def test_every_view_can_be_seen_and_pressed(browser, portal, tmp_path, device, s
         becomes(page, portal, WRONG)
         error(page, "Wrong password")
         view("wrong")
-        portal.joins = [(429, {}, {"Retry-After": "41"}), (409, {}, {})]
+        sentence = "The cloud endpoint must be a host name, or host:port."
+        portal.joins = [(400, {"error": sentence, "field": "endpoint"}, {})]
+        portal.joins += [(429, {}, {"Retry-After": "41"}), (409, {}, {})]
+        connect(page)
+        error(page, "host:port")
+        view("endpoint")
         connect(page)
         error(page, "Too many")
         view("too-many")
@@ -141,8 +152,11 @@ def test_every_view_can_be_seen_and_pressed(browser, portal, tmp_path, device, s
         title(page, "out of reach")
         expect(page.locator("#detail")).to_contain_text("ExpressLink-ab12cd again")
         view("away")
+        page.clock.fast_forward(75000)
+        expect(page.locator("#detail")).to_contain_text("most likely on Lab")
+        view("given-up")
         becomes(page, portal, JOINED)
-        title(page, "Joined Lab")
+        title(page, "It works")
         view("joined")
         press(page, "Done")
         title(page, "All done")
@@ -163,7 +177,7 @@ def test_a_small_window_and_large_letters(browser, portal, tmp_path, size):
         look_over(page, tmp_path / "wrong.png")
         connect(page)
         becomes(page, portal, JOINED)
-        title(page, "Joined Lab")
+        title(page, "It works")
         look_over(page, tmp_path / "joined.png")
 
 
@@ -185,8 +199,8 @@ def test_from_the_list_to_the_event(browser, make_module, tmp_path, device):
         look_over(page, tmp_path / "2-wrong.png")
         page.locator("#password").fill(SECRET)
         connect(page)
-        title(page, "Joined Lab")
-        expect(page.locator("#detail")).to_contain_text(re.compile(r"Address \d+\.\d+\.\d+\.\d+"))
+        title(page, "It works")
+        expect(page.locator("#address")).to_have_text(re.compile(r"Address \d+\.\d+\.\d+\.\d+"))
         look_over(page, tmp_path / "3-joined.png")
         press(page, "Done")
         title(page, "All done")

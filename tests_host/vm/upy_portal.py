@@ -82,7 +82,7 @@ async def hello(request):
     return 200, b"X-Method: " + request.method + b"\r\n", b"hello " + request.path
 
 
-# vm-file: timeout=60
+# vm-file: timeout=60 heap=160
 async def test_one_request_a_connection():
     site = Site(hello)
     assert (await site.ask(GET)).endswith(b"X-Method: GET\r\n\r\nhello /")
@@ -159,6 +159,68 @@ async def test_four_at_a_time_and_the_others_wait():
     # A crowd.
     replies = await asyncio.gather(*(site.ask(GET) for _ in range(20)))
     assert [status(data) for data in replies] == [200] * 20
+    site.close()
+
+
+async def test_silent_ones_make_room_for_who_asks():
+    site = Site(hello)
+    idle = [Client(site.port) for _ in range(4)]
+    for client in idle:
+        await client.open()
+        await asyncio.sleep_ms(60)
+    # Half a request, which is not silence; the second one of them is the oldest that is silent.
+    await idle[0].send(b"GET ")
+    await asyncio.sleep_ms(600)
+    await idle[0].send(b"/")
+    # As long as nobody waits they may be silent.
+    assert len(site.server._served) == 4
+    started = time.ticks_ms()
+    assert status(await site.ask(GET)) == 200
+    assert time.ticks_diff(time.ticks_ms(), started) < 200
+    assert status(await idle[1].all()) == 408
+    await asyncio.sleep_ms(100)
+    assert len(site.server._served) == 3
+    for client, rest in ((idle[0], b" HTTP/1.1\r\nHost: a\r\n\r\n"), (idle[2], GET)):
+        await client.send(rest)
+        assert status(await client.all()) == 200
+    site.close()
+
+
+async def test_who_has_only_just_come_or_is_being_answered_is_not_cut():
+    async def slow(request):
+        await asyncio.sleep_ms(900)
+        return 200, b"", b"late"
+
+    site = Site(slow)
+    asked = [asyncio.create_task(site.ask(GET)) for _ in range(4)]
+    await asyncio.sleep_ms(700)
+    assert status(await site.ask(GET)) == 200
+    assert [status(data) for data in await asyncio.gather(*asked)] == [200] * 4
+    silent = await asyncio.gather(*(Client(site.port).open() for _ in range(4)))
+    await asyncio.sleep_ms(100)
+    task = asyncio.create_task(site.ask(GET))
+    await asyncio.sleep_ms(250)
+    assert len(site.server._served) == 4
+    assert all(served[4] is not None for served in site.server._served)
+    assert status(await task) == 200
+    assert sum(served[4] is not None for served in site.server._served) == 3
+    del silent
+    site.close()
+
+
+async def test_what_came_while_everything_stood_still_counts():
+    site = Site(hello)
+    idle = await asyncio.gather(*(Client(site.port).open() for _ in range(4)))
+    await asyncio.sleep_ms(100)
+    waiting = asyncio.create_task(site.ask(GET))
+    await asyncio.sleep_ms(100)
+    for client in idle:
+        client.stream.write(GET)
+    # A scan stops all tasks for seconds.
+    time.sleep_ms(900)
+    for client in idle:
+        assert status(await client.all()) == 200
+    assert status(await waiting) == 200
     site.close()
 
 
@@ -299,8 +361,11 @@ class Module:
 
     def scan(self, kinds):
         self.calls.append("scan")
-        kinds.update({b"weak": 3, b"open": 0, b"\xff": 3, b"": 0, b"\0\0": 0})
-        return {b"weak": -80, b"open": -40, b"\xff": -60, b"": -10, b"\0\0": -20}
+        kinds.update({b"weak": 3, b"open": 0, b"\xff": 3, b"": 0, b"\0\0": 0, b"firm": 5})
+        kinds.update({b"firm%d" % kind: kind for kind in (10, 14, 15, 16)})
+        found = dict.fromkeys(kinds, -70)
+        found.update({b"weak": -80, b"open": -40, b"\xff": -60, b"": -10, b"\0\0": -20})
+        return found
 
 
 class Transport:
@@ -451,14 +516,18 @@ class Lab:
         sys.modules["network"] = Network
         self.module = Module()
         self.outcome = None
+        self.touches = 0
+        self.faults = []  # what `finish` raises, one a call
         self.ap = softap.SoftAp(self, self.module, b"lab", key)
         self.portal = portal.Portal(self, self.module, self.ap, b"192.168.4.1")
         self.softap = softap
 
     def touched(self):
-        pass
+        self.touches += 1
 
     def finish(self, success, why):
+        if self.faults:
+            raise self.faults.pop(0)
         self.outcome = (success, why)
 
     async def ask(self, data):
@@ -522,11 +591,13 @@ async def test_networks():
     # A moment later it is the same scan.
     await lab.get(b"/api/networks")
     assert lab.module.calls == ["scan"]
-    many = {b"n%02d" % i: -i for i in range(50)}
+    many = {b"n%02d" % i: 3 for i in range(50)}
     lab.ap._found = None
-    lab.module.scan = lambda kinds: kinds.update(many) or many
+    # Those with a user name are no use, and take nobody's place.
+    many.update({b"n%02d" % i: 5 for i in range(5)})
+    lab.module.scan = lambda kinds: kinds.update(many) or {name: -int(name[1:]) for name in many}
     names = [entry["ssid"] for entry in (await lab.get(b"/api/networks"))[2]["networks"]]
-    assert names == ["n%02d" % i for i in range(20)]
+    assert names == ["n%02d" % i for i in range(5, 25)]
     lab.ap._found = None
 
     def fails(kinds):
@@ -612,6 +683,69 @@ async def test_orders_that_are_refused():
     assert lab.module.calls == []
 
 
+async def test_the_field_to_blame_is_named():
+    lab = Lab()
+    token = lab.ap.token
+    for body, field, words in (
+        ({}, "ssid", "network name"),
+        ({"ssid": "x" * 33}, "ssid", "network name"),
+        ({"ssid": 5}, "ssid", "not a text"),
+        ({"hex": 5}, "ssid", "not a text"),
+        ({"hex": "f"}, "ssid", "network name"),
+        (b'{"token":"%s","ssid":"\\ud83d"}' % token, "ssid", "network name"),
+        (
+            {"ssid": "a", "passphrase": "short"},
+            "passphrase",
+            "The password must have 8 to 63 letters, digits or signs (no accents).",
+        ),
+        ({"ssid": "a", "passphrase": 12345678}, "passphrase", "not a text"),
+        ({"ssid": "a", "endpoint": "a b"}, "endpoint", "cloud endpoint"),
+        (b"[]", None, "JSON"),
+    ):
+        status, _, answer = await lab.post(b"/api/join", body)
+        assert status == 400 and words in answer["error"], (body, answer)
+        assert answer.get("field") == field, (body, answer)
+    assert "field" not in (await lab.post(b"/api/join", {"ssid": "a", "token": ""}))[2]
+
+
+async def test_whose_host_is_not_quite_ours():
+    lab = Lab()
+    for host in (
+        b"127.0.0.1:80:evil",
+        b"localhost:x[]",
+        b"localhost:",
+        b"192.168.4.1:",
+        b"192.168.4.1:8a",
+        b"192.168.4.1.evil",
+        b"192.168.4.11",
+        b"[192.168.4.1]",
+        b":80",
+    ):
+        for path in (b"/", b"/api/state"):
+            status, fields, _ = await lab.get(path, host)
+            assert status == 302 and b"Location: http://192.168.4.1/\r\n" in fields, host
+        assert (await lab.post(b"/api/join", {"ssid": "a"}, host=host))[0] == 403, host
+    for host in (b"127.0.0.1", b"localhost:8080", b"192.168.4.1", b"192.168.4.1:80", b"LocalHost"):
+        assert (await lab.get(b"/", host))[0] == 200, host
+
+
+async def test_probes_of_a_phone_do_not_keep_it_alive():
+    lab = Lab()
+    for path, host in (
+        (b"/generate_204", b"connectivitycheck.gstatic.com"),
+        (b"/", b"captive.apple.com"),
+        (b"/api/state", b"captive.apple.com"),
+        (b"/favicon.ico", b"192.168.4.1"),
+        (b"/apis", b"192.168.4.1"),
+    ):
+        assert (await lab.get(path, host))[0] == 302
+    assert lab.touches == 0
+    await lab.get(b"/")
+    await lab.get(b"/api/state")
+    await lab.post(b"/api/join", {"ssid": "a"})
+    assert lab.touches == 3
+
+
 async def test_other_sites_get_nothing():
     lab = Lab()
     for more in (
@@ -689,6 +823,59 @@ async def test_failures_are_shown_and_the_next_try_may_work():
     assert (await lab.settled())["state"] == "joined"
 
 
+def _fails_once(error):
+    """A `log` that raises `error` when something has been kept, and the calls of it."""
+    calls = []
+
+    def log(*words):
+        calls.append(words)
+        if "confmode: joined, kept" in words:
+            raise error
+
+    return log, calls
+
+
+async def test_what_is_kept_is_a_success_whatever_comes_after():
+    for error, faults in (
+        (MemoryError(), []),
+        (ValueError("a defect"), []),
+        (OSError(5), [MemoryError(), MemoryError()]),
+    ):
+        lab = Lab()
+        lab.faults = faults
+        lab.softap.log, calls = _fails_once(error)
+        assert (await lab.post(b"/api/join", {"ssid": "a"}))[0] == 202
+        state = await lab.settled()
+        assert calls and state["state"] == "joined"
+        if isinstance(error, MemoryError):
+            # The result can still be read.
+            await asyncio.sleep_ms(300)
+            assert lab.outcome is None
+            await lab.post(b"/api/done", {})
+            await asyncio.sleep_ms(1300)
+        await asyncio.sleep_ms(300)
+        assert lab.outcome == (True, b"joined a"), (error, lab.outcome)
+
+
+async def test_a_server_that_ends_does_not_make_a_failure_of_what_is_kept():
+    async def ends(error):
+        raise error
+
+    for error, why in (
+        (MemoryError(), b"no memory"),
+        (OSError(5), b"[Errno 5] EIO"),
+        (OSError(""), b"failed"),
+        (ValueError("a defect"), b"internal error, ValueError"),
+    ):
+        lab = Lab()
+        await lab.ap._guard(ends(error))
+        assert lab.outcome == (False, why), lab.outcome
+        assert (await lab.post(b"/api/join", {"ssid": "a"}))[0] == 202
+        assert (await lab.settled())["state"] == "joined"
+        await lab.ap._guard(ends(error))
+        assert lab.outcome == (True, b"joined a")
+
+
 async def test_five_tries_a_minute():
     from firmware.net.wifi import WifiError
 
@@ -718,19 +905,6 @@ async def test_no_secret_on_the_console_or_left_in_the_object():
     assert "secret" not in str(printed)
     assert "secret" not in str((await lab.get(b"/api/state"))[2])
     assert "secret" not in str(lab.ap.__dict__)
-
-
-def test_utf8():
-    from firmware.confmode.portal import utf8
-
-    for text in ("", "abc", "\xe9", "\u20ac", "\U0001f600", "\ud7ff", "\ue000", "\U0010ffff"):
-        assert utf8(text.encode()) == text
-    for data in (
-        b"\x80", b"\xc3", b"\xc3a", b"\xc0\x80", b"\xc1\xbf", b"\xe0\x9f\xbf", b"\xed\xa0\x80",
-        b"\xed\xbf\xbf", b"\xf0\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xff",
-        b"\xe2\x82", b"\xe2\x82\xac\x80",
-    ):  # fmt: skip
-        assert utf8(data) is None, data
 
 
 async def test_the_name_server_answers_and_survives():

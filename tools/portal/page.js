@@ -13,6 +13,13 @@ const language =
 // Milliseconds without an answer until the page says that the module is out of reach.
 const PATIENCE = 6000;
 
+// And until it gives up hope: by then a module that has joined has almost certainly gone.
+const HOPE = 75000;
+
+// What is to blame for a 400: its input, and what the complaint is shown below.
+const INPUTS = { ssid: "ssid", passphrase: "password", endpoint: "endpoint" };
+const PLACES = { ssid: "ssidPart", password: "optional", endpoint: "endpointHint" };
+
 const find = (id) => document.getElementById(id);
 const text = (key, ...values) =>
   TEXTS[language][key].replace(/\{(\d)\}/g, (_, index) => values[index]);
@@ -31,6 +38,8 @@ let view = "";
 let chosen = null;
 // What the last page says.
 let farewell = "";
+// The network that is being tried, as it stands in a sentence.
+let tried = "";
 // What is said below "Joining …".
 let hint = "tryingHint";
 // Whether a join was sent and its end has not been seen.
@@ -52,7 +61,7 @@ const quoted = (network) =>
 // One request. `status` 0: no answer, or not one of the module's.
 async function ask(path, body) {
   const stop = new AbortController();
-  const late = setTimeout(() => stop.abort(), path === "networks" ? 12000 : 5000);
+  const late = setTimeout(() => stop.abort(), path === "networks" ? 12000 : 8000);
   const options = { cache: "no-store", signal: stop.signal };
   if (body) {
     options.method = "POST";
@@ -107,13 +116,14 @@ function show(next, focus) {
   }
 }
 
-// Show how it went or goes; `good`: with a tick instead of the sign that it goes on.
-function tell(next, title, detail, good) {
+// Show how it went or goes: `look` is busy, good (a tick), or still (neither).
+function tell(next, title, detail, look) {
   put("outcome", title);
   put("detail", detail);
-  find("result").className = good ? "" : "busy";
+  find("result").className = look;
   find("done").hidden = next !== "joined";
   put("left", "");
+  put("address", "");
   show(next);
 }
 
@@ -147,10 +157,11 @@ async function look() {
   if (data.networks) {
     const other = find("other").parentNode;
     other.parentNode.replaceChildren(...data.networks.map(row), other);
-    note(text("found", data.networks.length));
+    const count = data.networks.length;
+    note(text("found", count) + (count ? "" : "\n" + text("closer")));
     return;
   }
-  note(text("scanFailed"));
+  note(text("scanFailed") + "\n" + text("closer"));
   // Somebody else's try, or the module is gone: its state tells.
   if (view === "list") {
     poll();
@@ -166,12 +177,21 @@ function list() {
 
 // The form.
 
-function complain(line, field) {
+// Say what is wrong, beside the input that is to blame (its id) when that is to be seen.
+function complain(line, id) {
+  for (const each in PLACES) {
+    find(each).removeAttribute("aria-invalid");
+  }
+  if (id === "endpoint") {
+    find("advanced").open = true;
+  }
+  const input = find(id);
+  const seen = input && input.offsetParent;
+  find(PLACES[seen ? id : "password"]).after(find("error"));
   put("error", line);
-  find("password").removeAttribute("aria-invalid");
-  if (field) {
-    find("password").setAttribute("aria-invalid", true);
-    find("password").focus();
+  if (seen) {
+    input.setAttribute("aria-invalid", true);
+    input.focus();
   }
 }
 
@@ -239,8 +259,10 @@ async function join() {
     again(1);
     return;
   }
+  tried = "";
   show("enter");
-  complain(status === 429 ? text("tooMany") : data.error || text("refused"));
+  const why = status === 429 ? text("tooMany") : data.error || text("refused");
+  complain(why, INPUTS[data.field]);
   if (status === 429) {
     hold(Date.now() + (after || 60) * 1000);
   }
@@ -249,15 +271,17 @@ async function join() {
 // Results.
 
 function trying(network) {
-  tell("trying", text("trying", quoted(network)), text(hint));
+  tried = quoted(network);
+  tell("trying", text("trying", tried), text(hint), "busy");
 }
 
 function joined(state) {
   find("form").reset();
   reveal(false);
   farewell = text("endHint", name, quoted(state));
-  tell("joined", text("joined", quoted(state)), text("joinedHint", state.address), true);
+  tell("joined", text("joined"), text("joinedHint", quoted(state)), "good");
   put("left", text("left", state.left));
+  put("address", text("address", state.address));
 }
 
 function failed(state) {
@@ -267,11 +291,11 @@ function failed(state) {
   const wrong = state.reason === "wrong passphrase";
   const known = { "not found": "notFound", timeout: "timeout" }[state.reason] || "failed";
   show("enter");
-  complain(text(wrong ? "wrong" : known, quoted(state), state.reason), wrong);
+  complain(text(wrong ? "wrong" : known, quoted(state), state.reason), wrong && "password");
 }
 
 function finish() {
-  tell("end", text("end"), farewell, true);
+  tell("end", text("end"), farewell, "good");
 }
 
 function again(seconds) {
@@ -288,13 +312,15 @@ async function poll() {
     return;
   }
   if (!state) {
-    const gone = Date.now() - heard > PATIENCE;
-    if (gone && view === "joined") {
+    const silent = Date.now() - heard;
+    if (silent > PATIENCE && view === "joined") {
       finish();
       return;
     }
-    if (gone) {
-      tell("away", text("away"), text("awayHint", name));
+    if (silent > HOPE) {
+      tell("away", text("away"), text(tried ? "lost" : "lostIdle", name, tried), "still");
+    } else if (silent > PATIENCE) {
+      tell("away", text("away"), text("awayHint", name), "busy");
     }
     again(1.5);
     return;
@@ -302,6 +328,7 @@ async function poll() {
   const kind = state.state;
   const missed = waiting && kind === "idle";
   waiting = kind === "trying";
+  tried = waiting ? tried : "";
   if (kind === "trying") {
     trying(state);
     again(1);
