@@ -41,7 +41,8 @@ class Link(asyncio.Event):
         # The stage in which the link ended, and the exception that says why.
         self.failed_stage = CLOSED
         self.reason = None
-        self.sock = None
+        # What we talk to; under it, with TLS, what that has wrapped.
+        self.sock = self._raw = None
         # Tasks that end with the link; the writer is there while a packet is half written.
         self.tasks = []
         self.writer = None
@@ -78,6 +79,7 @@ class Link(asyncio.Event):
                 self.sock.close()
         if tls:
             self.stage = TLS
+            self._raw = self.sock
             self.sock = tls.wrap_socket(
                 self.sock, server_hostname=hostname, do_handshake_on_connect=False
             )
@@ -246,8 +248,10 @@ class Link(asyncio.Event):
             if task is not asyncio.current_task():
                 task.cancel()
         self.tasks = self._buf = self._tail = None
-        if self.sock is not None:
-            self.sock.close()
+        # After a failed handshake TLS no longer closes what it has wrapped.
+        for sock in (self.sock, self._raw):
+            if sock is not None:
+                sock.close()
         self.set()
         if self.failed_stage == UP and self._on_end is not None:
             self._on_end(reason)
