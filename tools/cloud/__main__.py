@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from tools.cloud import rules as rule_table
+from tools.cloud import update_commands
 from tools.cloud.control import Control, ControlError
 
 _STATE = click.option(
@@ -97,7 +98,7 @@ def ctl(state, request):
 @_STATE
 @click.argument("view")
 def show(state, view):
-    """Show clients, counters, faults, closings, things, templates, provisionings, settings…"""
+    """Show clients, counters, faults, closings, things, templates, jobs, files, settings…"""
     _ask(state, {"get": view})
 
 
@@ -109,7 +110,8 @@ def fault():
 @fault.command("set")
 @_STATE
 @click.argument("kind")
-@click.option("--at", help="tcp, tls, connect, live, or a service: defender, create…")
+@click.option("--at", help="tcp, tls, connect, live, or a service: defender, create, jobs…")
+@click.option("--request", help="At jobs: get, start-next, describe, update; streams: get…")
 @click.option("--client", help="Only this client id, or thing.")
 @click.option("--count", type=int, help="Only so often.")
 @click.option("--every", type=int, help="Only every n-th time.")
@@ -117,13 +119,16 @@ def fault():
 @click.option("--packet", help="Packet type, such as PUBACK.")
 @click.option("--direction", help="in (from the client) or out.")
 @click.option("--ms", type=int, help="Milliseconds.")
-@click.option("--code", type=int, help="CONNACK code.")
+@click.option("--code", type=int, help="CONNACK code; at files, status of HTTP.")
 @click.option("--error", help="ErrorCode of a service's rejection.")
 @click.option("--size", type=int, help="Bytes in a piece.")
 @click.option("--which", help="Server certificate: expired, wrong-ca, wrong-name.")
 @click.option("--filter", help="Topic filter.")
+@click.option("--bytes", type=int, help="At files: after so many bytes of the body.")
+@click.option("--by", type=int, help="How much a length or size is wrong by (-1).")
+@click.option("--to", help="Where a redirect leads to.")
 def fault_set(state, kind, **fields):
-    """Set a fault: refuse, silent, delay, drop, duplicate, close, foreign, dribble, suback…"""
+    """Set a fault: refuse, silent, delay, drop, duplicate, close, foreign, stall, flip…"""
     given = {name: value for name, value in fields.items() if value is not None}
     _ask(state, {"fault": {"kind": kind, **given}})
 
@@ -260,6 +265,8 @@ def template_hook(state, name, answer):
         raise click.ClickException(f"not JSON: {error}") from None
     _ask(state, {"put_template": {"name": name, "hook": hook}})
 
+
+update_commands.add(main, _STATE, _ask)
 
 if __name__ == "__main__":
     main(prog_name="python -m tools.cloud")

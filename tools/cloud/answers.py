@@ -17,37 +17,40 @@ def granted(connection, topic: str) -> int | None:
     return max(levels) if levels else None
 
 
-def reply(broker, connection, service: str, send, foreign=None) -> None:
+def reply(broker, connection, service: str, send, foreign=None, **where) -> None:
     """Answer a request: `send()` sends the true answer once.
 
     Faults at `service` act here: `delay`, `foreign` (with `foreign(fault)`, which sends an answer
-    to somebody else's request), `close`, `duplicate`.
+    to somebody else's request), `close`, `duplicate`. `where`: further fields that a fault must
+    agree with, such as the `request`.
     """
-    fault = broker.faults.take("delay", connection, at=service)
+    where["at"] = service
+    fault = broker.faults.take("delay", connection, **where)
     if fault is None:
-        _reply(broker, connection, service, send, foreign)
+        _reply(broker, connection, where, send, foreign)
     else:
         loop = asyncio.get_running_loop()
         pause = fault.ms / 1000
-        loop.call_later(pause, _reply, broker, connection, service, send, foreign)
+        loop.call_later(pause, _reply, broker, connection, where, send, foreign)
 
 
-def _reply(broker, connection, service: str, send, foreign) -> None:
+def _reply(broker, connection, where: dict, send, foreign) -> None:
+    service = where["at"]
     if connection.state != "open":
         log.info("not answered: %s has gone, %s", connection.name(), service)
         return
     faults = broker.faults
-    if faults.take("close", connection, at=service, when="before"):
+    if faults.take("close", connection, when="before", **where):
         connection.end("fault", f"closed before the answer of {service}")
         return
-    stranger = faults.take("foreign", connection, at=service) if foreign is not None else None
+    stranger = faults.take("foreign", connection, **where) if foreign is not None else None
     if stranger is not None and stranger.when in ("before", "instead"):
         foreign(stranger)
     if stranger is None or stranger.when != "instead":
         send()
-        if faults.take("duplicate", connection, at=service):
+        if faults.take("duplicate", connection, **where):
             send()
     if stranger is not None and stranger.when == "after":
         foreign(stranger)
-    if faults.take("close", connection, at=service, when="after"):
+    if faults.take("close", connection, when="after", **where):
         connection.end("fault", f"closed after the answer of {service}")

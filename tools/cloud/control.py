@@ -89,8 +89,8 @@ class Control:
 
     # -- what is there --
     def get(self, name: str):
-        """One of: clients, certificates, closings, counters, faults, retained, sessions,
-        provisionings, settings, sntp, templates, things."""
+        """One of: clients, certificates, closings, counters, downloads, faults, files, jobs,
+        retained, sessions, streams, provisionings, settings, sntp, templates, things."""
         return self.request({"get": name})[name]
 
     def clients(self) -> list[dict]:
@@ -148,6 +148,117 @@ class Control:
     def thing(self, name: str) -> dict | None:
         """A thing: name, attributes, certificates (ids, oldest first); None without one."""
         return self.request({"thing": name})["thing"]
+
+    # -- files and streams --
+    def put_file(self, key: str, source) -> dict:
+        """Keep a file under a key. `source`: bytes (up to some 500 KB), or the path of a file of
+        any size. Returns its key, size, etag and sha256."""
+        given = {"key": key}
+        if isinstance(source, bytes):
+            given["hex"] = source.hex()
+        else:
+            given["path"] = str(Path(source).absolute())
+        return self.request({"put_file": given})["file"]
+
+    def files(self) -> list[dict]:
+        """The files: key, size, etag, sha256."""
+        return self.get("files")
+
+    def remove_file(self, key: str) -> None:
+        """Remove a file."""
+        self.request({"remove_file": key})
+
+    def file_url(self, key: str, seconds: int = 1800) -> str:
+        """A URL with which anybody may read the file for so long."""
+        return self.request({"file_url": {"key": key, "seconds": seconds}})["url"]
+
+    def downloads(self, key: str | None = None) -> list[dict]:
+        """The last requests for files over HTTPS (`FileServer.downloads`), oldest first."""
+        return [d for d in self.get("downloads") if key in (None, d["key"])]
+
+    def put_stream(self, stream: str, files, description: str = "") -> int:
+        """Make a stream, or give one new contents; returns its version. `files`: a list of keys
+        (file ids from 0), or a map from file ids to keys."""
+        given = {"stream": stream, "files": files, "description": description}
+        return self.request({"put_stream": given})["version"]
+
+    def stream(self, stream: str) -> dict | None:
+        """A stream: stream, version, description, files (id, key, size, etag); None without."""
+        return self.request({"stream": stream})["stream"]
+
+    def streams(self) -> list[str]:
+        """The ids of all streams."""
+        return self.get("streams")
+
+    def remove_stream(self, stream: str) -> None:
+        """Remove a stream; its files stay."""
+        self.request({"remove_stream": stream})
+
+    def stream_requests(self, stream: str) -> list[dict]:
+        """What devices asked of a stream (`Streams.requests`), oldest first."""
+        return self.request({"stream_requests": stream})["stream_requests"]
+
+    # -- jobs --
+    def create_job(self, job: str, things: list[str], document, **fields) -> None:
+        """A new job. `document`: object or JSON text. `description`; `url_life`: seconds that
+        URLs in it stay good (1800); `timeout`: minutes that an execution may be in progress."""
+        given = {"job": job, "things": things, "document": document, **fields}
+        self.request({"create_job": given})
+
+    def job(self, job: str) -> dict | None:
+        """A job: job, status (IN_PROGRESS, COMPLETED, CANCELED), document (text), description,
+        url_life, timeout, comment, reason, forced, created, updated, completed, counts (of its
+        executions by status), executions (list as of `execution`); None without one."""
+        return self.request({"job": job})["job"]
+
+    def jobs(self) -> list[dict]:
+        """All jobs, oldest first: job, status, description, counts, times."""
+        return self.get("jobs")
+
+    def execution(self, job: str, thing: str) -> dict:
+        """One job on one thing: thing, job, number, status, details, version, queued, started,
+        updated, seconds_left (None without a timer). ControlError without one."""
+        return self.request({"execution": {"job": job, "thing": thing}})["execution"]
+
+    def cancel_job(self, job: str, force: bool = False, **fields) -> None:
+        """Cancel what is queued, with `force` also what is in progress. `comment`, `reason`."""
+        self.request({"cancel_job": {"job": job, "force": force, **fields}})
+
+    def delete_job(self, job: str, force: bool = False) -> None:
+        """Delete a job that has ended, with `force` any."""
+        self.request({"delete_job": {"job": job, "force": force}})
+
+    def cancel_execution(self, job: str, thing: str, force: bool = False, **fields) -> None:
+        """Cancel one execution. `expected_version`, `details` (statusDetails)."""
+        given = {"job": job, "thing": thing, "force": force, **fields}
+        self.request({"cancel_execution": given})
+
+    def delete_execution(self, job: str, thing: str, force: bool = False) -> None:
+        """Delete one execution that has ended, with `force` any."""
+        self.request({"delete_execution": {"job": job, "thing": thing, "force": force}})
+
+    def remove_target(self, job: str, thing: str) -> None:
+        """The thing is no target any more: its execution becomes REMOVED."""
+        self.request({"remove_target": {"job": job, "thing": thing}})
+
+    def job_requests(self, thing: str, request: str | None = None) -> list[dict]:
+        """What devices asked about a thing's jobs (`Jobs.requests`), oldest first; of one kind
+        (get, start-next, describe, update) if given."""
+        found = self.request({"job_requests": thing})["job_requests"]
+        return [entry for entry in found if request in (None, entry["request"])]
+
+    def wait_job(self, job: str, timeout: float = 10.0) -> dict:
+        """Wait until no execution of a job is left to be done; the job, or ControlError."""
+        end = time.monotonic() + timeout
+        while True:
+            found = self.job(job)
+            if found is None:
+                raise ControlError(f"there is no job {job}")
+            if not found["counts"].keys() & {"QUEUED", "IN_PROGRESS"}:
+                return found
+            if time.monotonic() > end:
+                raise ControlError(f"job {job}: {found['counts']} after {timeout:g} s")
+            time.sleep(0.05)
 
     # -- messages and settings --
     def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> int:

@@ -16,7 +16,9 @@ class PortTaken(OSError):
 
 
 def _bind(family: int, kind: int, address: str, port: int) -> socket.socket:
-    sock = socket.socket(family, kind)
+    # asyncio switches Nagle's algorithm off only for sockets that name their protocol; with it,
+    # the second message of an answer waits 40 ms for the acknowledgement of the first.
+    sock = socket.socket(family, kind, socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else 0)
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

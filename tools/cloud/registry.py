@@ -6,6 +6,7 @@ virtual modules, the fleet manager. `changed()` tells a reader that another one 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 import time
@@ -71,7 +72,7 @@ class Registry:
     """One open registry file.
 
     `db` is its connection, for `template_store.py` and `ownership.py`, which keep the tables of
-    fleet provisioning in it.
+    fleet provisioning in it, and for those of jobs, streams and files.
     """
 
     def __init__(self, state: Path):
@@ -103,6 +104,16 @@ class Registry:
     def transaction(self):
         """A context: all changes inside it, or none."""
         return _Transaction(self.db)
+
+    @contextlib.contextmanager
+    def aside(self):
+        """A transaction that `changed` does not tell of: it touches nobody's rights, and is too
+        frequent for everything to be built anew after it."""
+        before = self.db.total_changes
+        with self.transaction():
+            yield
+        others, own = self._seen
+        self._seen = others, own + self.db.total_changes - before
 
     def _version(self) -> tuple[int, int]:
         others = self.db.execute("PRAGMA data_version").fetchone()[0]

@@ -452,6 +452,193 @@ _TABLE = (
         "InvalidCertificateOwnershipToken or InvalidParameters with statusCode 400, AccessDenied "
         "with 403, ResourceNotFound with 404, ResourceConflict with 409, InternalError with 500.",
     ),
+    # -- jobs, streams, files --
+    Rule(
+        "job-json",
+        "AWS IoT: Jobs over MQTT",
+        "doc",
+        "A request is JSON in UTF-8, else InvalidJson; zero bytes are no JSON (that they are "
+        "refused is our choice).",
+    ),
+    Rule(
+        "job-request",
+        "AWS IoT: Jobs over MQTT",
+        "design",
+        "A request is an object with the documented members and no other, else "
+        "InvalidRequest; `clientToken` has 1 to 64 characters and comes back in the answer, "
+        "null stands for an absent member.",
+    ),
+    Rule(
+        "job-topic",
+        "AWS IoT: Jobs over MQTT",
+        "doc",
+        "A job id in a topic has 1 to 64 of `[a-zA-Z0-9_-]`; `$next` can be described and not "
+        "updated; else InvalidTopic.",
+    ),
+    Rule(
+        "job-unknown",
+        "AWS IoT: Jobs over MQTT",
+        "doc",
+        "A job, or an execution of that number, that the thing does not have is ResourceNotFound.",
+    ),
+    Rule(
+        "job-start-next",
+        "AWS IoT: Jobs over MQTT",
+        "doc",
+        "`start-next` takes the first of the list; one that is in progress already keeps its "
+        "status details and version, and without one the answer has no `execution`.",
+    ),
+    Rule(
+        "job-describe",
+        "AWS IoT: Jobs over MQTT",
+        "doc",
+        "An execution that has ended cannot be described: TerminalStateReached.",
+    ),
+    Rule(
+        "job-states",
+        "AWS IoT: Jobs",
+        "doc",
+        "A device sets IN_PROGRESS, SUCCEEDED, FAILED or REJECTED; an execution that has "
+        "ended never changes again: InvalidStateTransition, with `executionState`.",
+    ),
+    Rule(
+        "job-version",
+        "AWS IoT: Jobs over MQTT",
+        "doc",
+        "`versionNumber` is 1 at first and rises by one with each accepted change; another "
+        "`expectedVersion` is VersionMismatch, with `executionState`.",
+    ),
+    Rule(
+        "job-details",
+        "AWS IoT: Jobs",
+        "doc",
+        "`statusDetails` has at most 10 pairs, keys of 1 to 128 of `[a-zA-Z0-9:_-]`, values "
+        "of 1 to 1024 characters without control characters; absent, they stay as they are.",
+    ),
+    Rule(
+        "job-notify",
+        "AWS IoT: Jobs over MQTT",
+        "doc",
+        "`notify` comes when the members of the pending list change and lists at most 15, "
+        "`notify-next` when its first changes; in progress comes before queued, then the "
+        "order of queueing counts.",
+    ),
+    Rule(
+        "job-timeout",
+        "AWS IoT: Jobs",
+        "doc",
+        "A step timer (1 to 10080 minutes, -1 clears it) and the job's own timer, which "
+        "starts with IN_PROGRESS; either ends the execution as TIMED_OUT.",
+    ),
+    Rule(
+        "job-create",
+        "AWS IoT: Jobs",
+        "doc",
+        "A job's document is a JSON object of at most 32768 bytes, URLs in it live 60 to 3600 "
+        "s, its id is not taken.",
+    ),
+    Rule(
+        "job-targets",
+        "AWS IoT: Jobs",
+        "design",
+        "A job goes to the things that it was made for (snapshot); they must exist. Groups "
+        "and continuous jobs are not imitated.",
+    ),
+    Rule(
+        "job-cancel",
+        "AWS IoT: Jobs",
+        "doc",
+        "Cancelling ends what is queued, with force also what is in progress, as CANCELED; a "
+        "job that has ended cannot be cancelled.",
+    ),
+    Rule(
+        "job-delete",
+        "AWS IoT: Jobs",
+        "doc",
+        "What has ended may be deleted, with force anything; then it is unknown.",
+    ),
+    Rule(
+        "job-removed",
+        "AWS IoT: Jobs",
+        "design",
+        "A thing that is no target any more has its execution REMOVED; on AWS that follows "
+        "from leaving a group.",
+    ),
+    Rule(
+        "stream-answer",
+        "AWS IoT: MQTT-based file delivery",
+        "design",
+        "An answer on a topic that the client has not subscribed to is not sent; nobody but "
+        "the client that asked gets it.",
+    ),
+    Rule(
+        "stream-form",
+        "AWS IoT: MQTT-based file delivery",
+        "doc",
+        "A request is one value in the topic's format, else InvalidJson or InvalidCbor.",
+    ),
+    Rule(
+        "stream-request",
+        "AWS IoT: MQTT-based file delivery",
+        "design",
+        "A request has the documented members and no other, `f` and `l` among them; `c` has 1 "
+        "to 64 bytes and comes back; else InvalidRequest.",
+    ),
+    Rule(
+        "stream-limits",
+        "AWS IoT: MQTT-based file delivery",
+        "doc",
+        "l is 256 to 131072 (BlockSizeOutOfBounds), o 0 to 98304 (OffsetOutOfBounds), n 0 to "
+        "98304 (BlockCountLimitExceeded), b under 12288 bytes (BlockBitmapLimitExceeded); a "
+        "stream has 1 to 50 files of at most 24 MB.",
+    ),
+    Rule(
+        "stream-blocks",
+        "AWS IoT: MQTT-based file delivery",
+        "doc",
+        "Bit k of byte j of b stands for block o + 8j + k, least significant bit first; n is "
+        "a cap; one request yields at most 131072 bytes; the last block is short.",
+    ),
+    Rule(
+        "stream-end",
+        "AWS IoT: MQTT-based file delivery",
+        "design",
+        "A first block behind the end of the file is OffsetOutOfBounds; bits behind it stand "
+        "for nothing.",
+    ),
+    Rule(
+        "stream-version",
+        "AWS IoT: MQTT-based file delivery",
+        "doc",
+        "A stream's version rises with every change; another `s` is VersionMismatch.",
+    ),
+    Rule(
+        "stream-unknown",
+        "AWS IoT: MQTT-based file delivery",
+        "doc",
+        "A stream or file that does not exist is ResourceNotFound; a name that cannot be one "
+        "is InvalidTopic.",
+    ),
+    Rule(
+        "stream-etag",
+        "AWS IoT: MQTT-based file delivery",
+        "doc",
+        "A file that has changed since the stream was made is ETagMismatch.",
+    ),
+    Rule(
+        "file-url",
+        "AWS IoT: presigned URLs in job documents",
+        "doc",
+        "A URL in a job document is made when the document is asked for, and is good for one "
+        "file until it expires; then, and without a good signature, 403.",
+    ),
+    Rule(
+        "file-range",
+        "AWS IoT: OTA over HTTP",
+        "doc",
+        "GET and HEAD take one range of bytes: 206, or 416 when no byte of the file lies in "
+        "it; anything else in that header is as none.",
+    ),
     # -- sessions --
     Rule(
         "session-expiry",

@@ -19,14 +19,19 @@ from tools.cloud import (
     pki,
     provisioning_control,
     tls,
+    update_control,
 )
 from tools.cloud.broker import Broker
 from tools.cloud.connection import Connection
 from tools.cloud.defender import Defender
+from tools.cloud.file_server import FileServer
+from tools.cloud.files import FileStore
+from tools.cloud.jobs import Jobs
 from tools.cloud.provisioning import Provisioning
 from tools.cloud.registry import Registry
 from tools.cloud.settings import Settings
 from tools.cloud.sntp import SntpServer
+from tools.cloud.streams import Streams
 
 log = logging.getLogger("cloud")
 
@@ -60,12 +65,18 @@ class Cloud:
         self.broker = Broker(self.registry, self.settings)
         defender = Defender(self.broker)
         provisioning = Provisioning(self.broker, store)
-        self._sweep = provisioning.sweep
+        files = FileStore(self.registry, self.state / "files", store.private / "files.key")
+        files.port = http_port
+        jobs = Jobs(self.broker, files.fill)
+        streams = Streams(self.broker, files)
+        self._sweeps = (provisioning.sweep, jobs.engine.sweep)
         sntp = SntpServer()
         web = https.HttpsService(self.broker, self._status)
+        downloads = FileServer(self.broker.faults, files, web.application)
         control = control_server.ControlServer(self.state, self.broker, sntp, self.follow)
         control.add("defender", lambda thing: {"defender": defender.reports(thing)})
         provisioning_control.add(control, provisioning, self.registry)
+        update_control.add(control, jobs, streams, files, downloads)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -147,7 +158,8 @@ class Cloud:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH)
-            self._sweep()
+            for sweep in self._sweeps:
+                sweep()
             self.follow()
 
     def _status(self) -> dict:

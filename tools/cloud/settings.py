@@ -20,6 +20,8 @@ class Settings:
 
     token_life: float = 3600.0  # seconds in which a fresh certificate may be claimed
     hook_timeout: float = 5.0  # seconds that a pre-provisioning hook may take
+    job_minute: float = 60.0  # seconds in a minute of a job's timeouts (tests)
+    url_life: float = 0.0  # seconds that a file's URL in a job stays good; 0: as the job says
 
     def change(self, values: dict) -> None:
         """Set some values by name; ValueError for a bad one, and then none is changed."""
