@@ -209,6 +209,8 @@ def main(state, port, http_port, options):
 
     OPTIONS behind `--` are given to the virtual module.
     """
+    # Ctrl-C too: a shell that starts this in the background has it ignored.
+    signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     state = state.resolve()
     try:
