@@ -1,4 +1,4 @@
-"""Runs the module. A fatal error is told on the console and ends in a reset."""
+"""Runs the module. A fatal error is told on the console, counted, and ends in a reset."""
 
 import sys
 import time
@@ -18,4 +18,7 @@ except Exception as error:  # noqa: BLE001
     sys.print_exception(error)
     # Slow enough to be interrupted with Ctrl-C when this happens at every start.
     time.sleep(2)
-    machine.reset()
+    try:
+        failed()  # noqa: F821 # pyright: ignore[reportUndefinedVariable]
+    finally:
+        machine.reset()

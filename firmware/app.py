@@ -12,7 +12,7 @@ import time
 from micropython import const
 
 import firmware
-from firmware import buffers, config, module, version
+from firmware import buffers, config, module, starts, version
 from firmware.at.engine import Engine
 from firmware.at.reply import Writer
 from firmware.board import BAUD, BOARDS, TXBUF, Board
@@ -27,6 +27,7 @@ from firmware.log import WARNING, log
 from firmware.messages import Messages
 from firmware.net.clock import Clock
 from firmware.net.wifi import Wifi
+from firmware.ota.watch import Watch
 from firmware.profile import V05
 
 # The driver's buffer holds a little more than the bytes: each write is an item with a head.
@@ -47,10 +48,12 @@ def make():
     BOARDS.clear()
     identity.board = board.name
     made = module.Module(V05, identity, board)
+    made.failed = starts.failed()
+    made.safe = made.failed >= starts.SAFE
     _connect(made, machine.RTC())
     _provide(made)
     # Python finds a module by this entry and by its package's attribute.
-    for package, name in ((firmware, "app"), (config, "factory")):
+    for package, name in ((firmware, "app"), (firmware, "starts"), (config, "factory")):
         del sys.modules[package.__name__ + "." + name]
         delattr(package, name)
     return made
@@ -100,6 +103,7 @@ def _connect(made, rtc):
         module.tls_context,
         (buffers.RECEIVED, buffers.SENT),
     )
+    made.updates = Watch(made)
     made.writer = Writer(board.uart, TXBUF - _TX_MARGIN, 10000000 // BAUD, profile)
     made.engine = Engine(
         board.uart,

@@ -14,6 +14,7 @@ from micropython import const
 
 from firmware import messages as messaging
 from firmware import mode as modes
+from firmware.borrowed import drop
 from firmware.events import STARTUP
 from firmware.log import ERROR, INFO, WARNING, log
 
@@ -51,10 +52,13 @@ class Module:
         self.writer = None
         self.engine = None
         self.defender = None
+        self.updates = None
         self.watchdog = None
         self.nap = None  # the task that ends a sleep of mode 0
         self.confmode = None  # the `confmode.manager.Manager` while credentials are entered
         self.conf_result = b""  # how that ended the last time, for DIAG INFO
+        self.failed = 0  # starts in a row that ended by the watchdog or a fatal error
+        self.safe = False  # too many: nothing is done but what the host says
         self.uptime = 0  # seconds
         self._report_after = 0
         self._counted = time.ticks_ms()
@@ -149,27 +153,40 @@ class Module:
             self.board.watchdog(_WATCHDOG_LONGEST_MS)
             log(WARNING, "stopped by Ctrl-C, the watchdog waits a day")
 
-    def _try_candidate(self):
-        """Try what a person has entered over Bluetooth before the restart."""
-        try:
-            from firmware.confmode.candidate import Trial
+    def _succeed(self):
+        """Forget the starts that failed: this one answers."""
+        from firmware import starts
 
-            self.confmode = Trial(self)
+        starts.clear()
+        self.failed = 0
+        drop(" firmware.starts ")
+
+    def _resume(self):
+        """Go on with what was begun before the restart: an update, or credentials that a person
+        has entered over Bluetooth."""
+        try:
+            self.updates.start()
+            if self.store.read("candidate"):
+                from firmware.confmode.candidate import Trial
+
+                self.confmode = Trial(self)
         except MemoryError:
             # The next start tries again: not to start at all would be worse.
-            self.conf_result = b"no memory to try it"
+            log(ERROR, "module: no memory to go on with")
 
     async def _run(self):
         asyncio.get_event_loop().set_exception_handler(_task_failed)
         watchdog = self.watchdog = self.board.watchdog(_WATCHDOG_MS)
+        if self.safe:
+            self.mode.to(modes.IDLE, b"safe mode after %d failed starts" % self.failed)
         self.review()
         port = asyncio.create_task(self.engine.run())
         self.events.put(STARTUP)
         # `make flash` waits for this line.
         version = self.config.get(b"Version").decode()
         log(INFO, "module: ready,", self.config.get(b"About").decode(), version)
-        if self.store.read("candidate"):
-            self._try_candidate()
+        if not self.safe:
+            self._resume()
         unlinked = 0
         while not port.done():
             watchdog.feed()
@@ -179,8 +196,12 @@ class Module:
                 unlinked += 1
                 if unlinked >= _LINK_LOST_TURNS:
                     self.session.drop("Wi-Fi lost")
-            self._report()
+            if not self.safe:
+                self.updates.turn()
+                self._report()
             self.count()
+            if self.failed and self.writer.replies:
+                self._succeed()
             await asyncio.sleep_ms(_TURN_MS)
         # The port never ends but by a defect: let main.py see it and reset.
         await port

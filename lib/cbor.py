@@ -93,7 +93,11 @@ class _Decoder:
         self.items -= 1
         if self.items < 0:
             raise CborError("too much")
-        first = self.take(1)[0]
+        at = self.at
+        if at >= len(self.data):
+            raise CborError("cut short")
+        self.at = at + 1
+        first = self.data[at]
         major = first >> 5
         number = kind = first & 31
         if kind >= _ONE_BYTE:

@@ -1,6 +1,7 @@
 # The receiving half of the MQTT client: cuts the stream into packets and acts on each.
 
 from asyncio import core  # pyright: ignore[reportAttributeAccessIssue]
+from time import ticks_diff, ticks_ms
 
 from micropython import const
 
@@ -22,6 +23,11 @@ _SUBACK = const(0x90)
 _UNSUBACK = const(0xB0)
 _PINGRESP = const(0xD0)
 
+# After a callback that took this long (ms), a sector of flash was erased for instance, the others
+# get this much time (ms), even when the server has sent more already.
+_LONG = const(10)
+_REST = const(5)
+
 _MAX_CONTROL = const(1024)  # bytes of acknowledgements waiting behind a packet half written
 
 
@@ -37,8 +43,9 @@ class Reader:
 
     def set_callback(self, f):
         """`f(topic, msg)` for each message: `topic` is bytes, `msg` a memoryview that is valid
-        only during the call. It runs in the reader task: it must return soon and not raise; an
-        exception closes the connection with that exception as the reason."""
+        only during the call. It runs in the reader task: it must return soon (after some work on
+        flash others get their turn) and not raise; an exception closes the connection with that
+        exception as the reason."""
         self._callback = f
 
     def set_discard_callback(self, f):
@@ -62,13 +69,19 @@ class Reader:
             link.stage = CONNACK
             rx = self._rx
             end = 0
+            yield core._io_queue.queue_read(link.sock)
             while True:
-                yield core._io_queue.queue_read(link.sock)
                 n = link.sock.readinto(rx[end:] if end else rx)
                 if n:
                     link.heard = True
+                    began = ticks_ms()
                     end = self._parse(link, end + n)
-                elif n is not None:
+                    # There may be more, which costs less to see than to poll for.
+                    long = ticks_diff(ticks_ms(), began) >= _LONG
+                    yield from core.sleep_ms(_REST if long else 0)
+                elif n is None:
+                    yield core._io_queue.queue_read(link.sock)
+                else:
                     raise MQTTException(BY_SERVER, "closed by the server")
         except Exception as error:  # noqa: BLE001  (the reason reaches every waiter and on_close)
             link.end(error)

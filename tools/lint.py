@@ -27,7 +27,7 @@ _LAYERS = {
     "messages": {"events"},
     "net": {"config", "events", "messages"},
     "cloud": {"net", "config", "events", "messages"},
-    "ota": {"net", "cloud", "config", "events", "messages"},
+    "ota": {"at", "net", "cloud", "config", "events", "messages", "mode"},
     "confmode": {"net", "config", "events", "messages"},
     "commands": {"at", "cloud", "ota", "confmode", "net", "config", "events", "messages", "mode"},
     "mode": set(),

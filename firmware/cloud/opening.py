@@ -54,6 +54,7 @@ async def connect(session, started):
         # True when there is no time left for opening, or will not be then.
         return time.ticks_diff(time.ticks_ms(), started) + before_ms > _LATEST_MS
 
+    _prepare(session)
     await asyncio.sleep_ms(session.backoff.remaining())
     session.to(JOINING)
     try:
@@ -84,6 +85,25 @@ async def connect(session, started):
         # finds the state that it needs.
         sys.print_exception(error)
         raise ConnectError(b"internal error, " + type(error).__name__.encode())
+
+
+def _prepare(session):
+    """Raise ConnectError when a CONNECT cannot work, before the network is troubled."""
+    config = session.config
+    identity = session.identity
+    if not config.get(b"EndPoint"):
+        why = b"Invalid Endpoint, none is set"
+    elif not config.get(b"SSID"):
+        why = b"no SSID is set"
+    elif not identity.certified and not identity.claim()[0]:
+        why = b"no device certificate"
+    elif not identity.certified and not identity.template:
+        why = b"no provisioning template"
+    elif not config.get(b"RootCA") and not config.trial_roots():
+        why = b"no root certificate"
+    else:
+        return
+    raise ConnectError(why)
 
 
 async def open_as_thing(session, late):

@@ -8,6 +8,7 @@ One variable holds the state and one function changes it. How a connection is ma
 opening.py.
 """
 
+import asyncio
 import gc
 import time
 
@@ -41,6 +42,9 @@ _MOVES = (
 
 _KEEPALIVE_S = const(60)
 _WINDOW = const(8)
+
+# How often a task looks whether the one that connects has ended.
+_SHARE_MS = const(50)
 
 # An answer of the cloud to a publish (D18), a subscribe, an unsubscribe.
 _ANSWER_MS = const(30000)
@@ -99,6 +103,7 @@ class Session:
         self._routes = {}
         self._leaving = False
         self._accepted_at = 0
+        self.connecting = False
         self.state = DOWN
         self.last_failure = b""
         self.connections = 0
@@ -119,20 +124,28 @@ class Session:
     async def connect(self):
         """Connect; returns at once when connected. Raises ConnectError.
 
-        Waits the back-off out first. Never takes 120 s."""
+        Waits the back-off out first. Never takes 120 s. Who comes while another task is at it
+        shares what becomes of that."""
+        if self.connecting:
+            while self.connecting:
+                await asyncio.sleep_ms(_SHARE_MS)
+            if self.state != UP:
+                raise ConnectError(self.last_failure)
         if self.state == UP:
             return
-        why = self.prepare()
-        if why:
-            raise ConnectError(why)
+        self.connecting = True
         try:
             await self._open()
         except ConnectError as error:
-            self._stop()
-            self.backoff.failed()
+            # Else nothing has been tried.
+            if self.state != DOWN:
+                self.to(DOWN)
+                self.backoff.failed()
             self.last_failure = error.args[0]
             log(WARNING, "session: unable to connect:", error.args[0])
             raise
+        finally:
+            self.connecting = False
         self.to(UP)
         self._leaving = False
         self.last_failure = b""
@@ -149,34 +162,13 @@ class Session:
 
                 return await opening.connect(self, started)
             except MemoryError:
-                self._stop()
                 gc.collect()
                 if not self._messages.give_way():
                     raise ConnectError(b"no memory")
                 log(WARNING, "session: no memory to connect with, messages were lost for it")
+                if self.state != DOWN:
+                    self.to(DOWN)
                 gc.collect()
-
-    def _stop(self):
-        """Be DOWN, wherever connecting had got to."""
-        if self.state != DOWN:
-            self.to(DOWN)
-
-    def prepare(self):
-        """Why a CONNECT cannot work, before the network is troubled: bytes, empty when it may."""
-        get = self.config.get
-        if not get(b"EndPoint"):
-            return b"Invalid Endpoint, none is set"
-        if not get(b"SSID"):
-            return b"no SSID is set"
-        identity = self.identity
-        if not identity.certified:
-            if not identity.claim()[0]:
-                return b"no device certificate"
-            if not identity.template:
-                return b"no provisioning template"
-        if not get(b"RootCA") and not self.config.trial_roots():
-            return b"no root certificate"
-        return b""
 
     def _closed(self, reason):
         """The connection has ended, whoever ended it."""
@@ -214,7 +206,8 @@ class Session:
         """Hand messages on exactly `topic` (bytes) to `handler(payload)` and not to the host;
         with None to the host again.
 
-        The payload is a memoryview that is valid during the call only. The handler runs where
+        The payload is a memoryview that is valid during the call only, None for one that was too
+        long to be received. The handler runs where
         messages are received: it must return soon and not raise."""
         if handler:
             self._routes[topic] = handler
@@ -229,8 +222,10 @@ class Session:
             self._messages.arrived(topic, payload)
 
     def _discarded(self, topic, size):
-        if topic in self._routes:
+        handler = self._routes.get(topic)
+        if handler:
             log(WARNING, "session: too long,", size, "bytes on", topic)
+            handler(None)
         else:
             self._messages.discarded(topic, size)
 

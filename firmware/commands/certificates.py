@@ -3,8 +3,7 @@
     CONF OTAcertificate=<PEM with LF as \\A>
     CONF OTAcertificate=pem LF <the lines of a PEM file>
 
-A new OTAcertificate, and a new HOTAcertificate when there is one already, must be signed with the
-key of the present one. Whatever cannot be verified is ERR23, and the old value stays.
+What is verified, `config.renewal` says. Whatever cannot be is ERR23, and the old value stays.
 """
 
 import time
@@ -13,11 +12,8 @@ from micropython import const
 
 from firmware.at import framing
 from firmware.at.errors import SIGNATURE, AtError
-from lib import pem, x509
-
-_MAX_ROOTS = const(5)
-# All certificates of a key together, in DER: a bundle of five large ones.
-_MAX_BYTES = const(8192)
+from firmware.config import renewal
+from lib import pem
 
 # A paste may pause this long, and take this long in all: every command ends within 120 s.
 _SILENCE_MS = const(30000)
@@ -32,58 +28,14 @@ def _refuse(why):
 
 async def renew(module, name, value):
     """Read what the host sends as certificate `name`, verify it, keep it."""
-    many = name == b"RootCA"
     if value.strip().lower() == b"pem":
-        found = await _paste(module.engine, many)
+        found = await _paste(module.engine, name == b"RootCA")
     else:
         try:
             found = pem.decode(value)
         except ValueError as error:
             _refuse(str(error).encode())
-    if not found:
-        _refuse(b"no certificate")
-    if len(found) > (_MAX_ROOTS if many else 1):
-        _refuse(b"too many certificates")
-    if sum([len(der) for der in found]) > _MAX_BYTES:
-        _refuse(b"certificates over %d bytes" % _MAX_BYTES)
-    if found == module.config.query(name)[0]:
-        # What is there already needs no proof, and no flash.
-        return
-    try:
-        if many:
-            context = module.session.make_context()
-            for der in found:
-                _check_root(x509.parse(der), context)
-        else:
-            await _check_successor(found[0], module.config.get(name), name == b"HOTAcertificate")
-    except x509.X509Error as error:
-        _refuse(str(error).encode())
-    module.config.keep_certificates(name, found)
-
-
-def _check_root(root, context):
-    """Refuse what is no CA certificate, or has a key that TLS cannot use."""
-    if not root.is_ca:
-        _refuse(b"not a CA certificate")
-    try:
-        context.load_verify_locations(root.der)
-    except (OSError, ValueError):
-        _refuse(b"not usable for TLS")
-
-
-async def _check_successor(der, present, first_is_free):
-    """Refuse `der` unless the present certificate's key has signed it."""
-    new = x509.parse(der)
-    if new.unknown_critical:
-        _refuse(b"unknown critical extension")
-    # A key that we cannot use could never verify anything, nor its own successor.
-    _ = new.key
-    if not present:
-        if first_is_free:
-            return
-        _refuse(b"there is no certificate to verify it with")
-    if not await x509.signed_by(new, x509.parse(present[0]).key):
-        _refuse(b"not signed by the present certificate")
+    await renewal.renew(module, name, found)
 
 
 async def _paste(engine, many):
@@ -140,7 +92,7 @@ async def _paste(engine, many):
             found.append(der)
             if not many:
                 return found
-            if len(found) > _MAX_ROOTS:
+            if len(found) > renewal.MAX_ROOTS:
                 found.clear()
                 fault = b"too many certificates"
 

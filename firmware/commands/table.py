@@ -26,6 +26,9 @@ COMMANDS = {
     b"EVENT?": ("diagnosis", "event_query", False, False),
     b"STAT?": ("diagnosis", "stat_query", False, True),
     b"DIAG": ("diag", "diag", False, True),
+    # 7 Updates
+    b"OTA": ("ota", "ota", False, True),
+    b"OTA?": ("ota", "ota_query", False, False),
     # 9 Additional services
     b"TIME?": ("services", "time_query", False, False),
     b"WHERE?": ("services", "where_query", False, False),
@@ -36,9 +39,10 @@ COMMANDS = {
 OCCASIONAL = """
  firmware.commands.certificates firmware.commands.certificate_reply firmware.commands.confmode
  firmware.commands.diag firmware.commands.diag_info firmware.commands.diag_network
- firmware.commands.power firmware.commands.services firmware.commands.sleep
+ firmware.commands.ota firmware.commands.power firmware.commands.services firmware.commands.sleep
  firmware.cloud.failure firmware.cloud.newcomer firmware.cloud.opening firmware.cloud.provisioning
- firmware.config.checks firmware.config.trial
+ firmware.config.change firmware.config.checks firmware.config.trial firmware.net.fix
+ firmware.config.renewal firmware.ota.desk
  lib.csr lib.der lib.der_writer lib.hmac_sha256 lib.icmp lib.keypair lib.p256 lib.p256_key lib.pem
  lib.rsa lib.sntp lib.x509
 """.replace("\n", " ")

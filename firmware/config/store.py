@@ -21,11 +21,8 @@ from firmware.log import ERROR, log
 _MAGIC = b"\xe1\x02"
 _HEADER = const(6)
 
-# What is to be changed in one transaction: while it exists, the work is not done. For each value
-# the length of its name, the length of the value or _NONE, name, value.
-_CHANGE = "change"
-_PLACE = "<BH"
-_NONE = const(0xFFFF)  # the value is to go
+# What is to be changed in one transaction (change.py): while it exists, the work is not done.
+CHANGE = "change"
 
 _ENOENT = const(2)
 _EEXIST = const(17)
@@ -50,7 +47,7 @@ class Store:
         self.writes = 0
         self.fault = 0
         # A change has been decided, and was not carried out to its end.
-        self._unfinished = True
+        self.unfinished = False
         try:
             os.mkdir(folder)
         except OSError as error:
@@ -60,6 +57,7 @@ class Store:
         try:
             if not os.stat(folder)[0] & 0x4000:
                 raise OSError(_EEXIST, folder)
+            self.unfinished = CHANGE in os.listdir(folder)
             self._finish_change()
         except OSError as error:
             self._faulty(error)
@@ -110,9 +108,10 @@ class Store:
     def write(self, name, value):
         """Keep `value` (bytes) under `name`. Raises OSError when the flash refuses."""
         self._finish_change()
-        self._write(name, value)
+        self.put(name, value)
 
-    def _write(self, name, value):
+    def put(self, name, value):
+        """As `write`, for change.py, which is in the middle of a change."""
         path = self._path(name)
         part = path + ".new"
         with open(part, "wb") as file:
@@ -135,12 +134,9 @@ class Store:
         """Keep, or with None remove, all of `values` ({name: bytes or None}) or none: a power cut
         in between is made good at the next start. Raises OSError when the flash refuses: nothing
         was changed then, or what could not be is in `lost`."""
-        plan = b""
-        for name, value in values.items():
-            size = _NONE if value is None else len(value)
-            plan += struct.pack(_PLACE, len(name), size) + name.encode() + (value or b"")
-        self.write(_CHANGE, plan)
-        self._unfinished = True
+        from firmware.config import change
+
+        change.decide(self, values)
         try:
             error = self._finish_change()
         except MemoryError:
@@ -151,36 +147,21 @@ class Store:
             raise error
 
     def _finish_change(self):
-        """Do what the plan says, if there is one that has not been carried out: nothing else is
-        written before. Returns the last OSError of a value."""
-        fault = None
-        plan = self.read(_CHANGE) if self._unfinished else None
-        at = 0
-        while plan and at < len(plan):
-            length, size = struct.unpack_from(_PLACE, plan, at)
-            at += struct.calcsize(_PLACE) + length
-            name = plan[at - length : at].decode()
-            try:
-                if size == _NONE:
-                    self._remove(name)
-                else:
-                    at += size
-                    self._write(name, plan[at - size : at])
-            except OSError as error:
-                # A folder in its place, for instance: it must not stop the rest.
-                self.damaged(name, "not changed, errno %d" % error.errno)
-                fault = error
-        if self._unfinished:
-            self._remove(_CHANGE)
-            self._unfinished = False
-        return fault
+        """Do what was decided, if it has not been carried out: nothing else is written before.
+        Returns the last OSError of a value."""
+        if not self.unfinished:
+            return None
+        from firmware.config import change
+
+        return change.finish(self)
 
     def remove(self, name):
         """Remove the value `name` if there is one. Raises OSError."""
         self._finish_change()
-        self._remove(name)
+        self.drop(name)
 
-    def _remove(self, name):
+    def drop(self, name):
+        """As `remove`, for change.py."""
         try:
             os.remove(self._path(name))
         except OSError as error:

@@ -24,7 +24,7 @@ from firmware.net.wifi import WifiError
 _NAME = "candidate"
 
 _IDENTITY = b"identity"
-_BORROWED = " firmware.confmode.candidate "
+_BORROWED = " firmware.confmode.candidate firmware.config.change "
 # Large, and of use for `fault` only.
 _LIBRARIES = " lib.keypair lib.x509 lib.p256_key lib.p256 lib.rsa lib.der "
 _TRIES = const(3)

@@ -30,7 +30,7 @@ _BORROWED = """
  firmware.confmode.manager firmware.confmode.softap firmware.confmode.portal
  firmware.confmode.page firmware.confmode.ble firmware.confmode.frames
  firmware.confmode.candidate firmware.confmode.intake firmware.confmode.sealing
- lib.http lib.dns lib.hmac_sha256
+ lib.http lib.dns lib.hmac_sha256 firmware.config.change
 """.replace("\n", " ")
 
 

@@ -27,6 +27,8 @@ from tests_host.vm import runner
 _FILES = ("lib.der", "lib.pem", "lib.x509", "lib.p256", "lib.rsa")
 _KEY_FILES = ("lib.p256_key", "lib.der_writer", "lib.hmac_sha256", "lib.csr", "lib.keypair")
 _VERIFY_LIMIT_MS = 5.0
+# An update's signature, the certificate read and its key made besides.
+_IMAGE_LIMIT_MS = 10.0
 # What lives while a key is made, with the libraries for it; words of 64 bits.
 _KEY_HEAP_LIMIT = 12 * 1024
 
@@ -39,6 +41,7 @@ _SCRIPT = """
 import asyncio, gc, json, sys
 from time import ticks_diff, ticks_us
 from hashlib import sha256
+from firmware.ota import signature as image
 from lib import csr, keypair, p256, p256_key, rsa, x509
 
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
@@ -146,10 +149,16 @@ def steps(name, generator):
     before = times.get(name)
     times[name] = [min(pair) for pair in zip(before, taken)] if before else taken
 
+async def checked(*arguments):
+    # It returns nothing, and raises when the signature is not good.
+    await image.verify(*arguments)
+    return True
+
 async def main():
     point = bytes.fromhex(data["point"])
     signature = bytes.fromhex(data["signature"])
     key = p256.PublicKey(point)
+    holder = bytes.fromhex(data["holder"])
     Q = (int.from_bytes(point[1:33], "big"), int.from_bytes(point[33:], "big"))
     r, s = int(data["r"], 16), int(data["s"], 16)
     root, leaf = bytes.fromhex(data["root"]), bytes.fromhex(data["leaf"])
@@ -158,8 +167,13 @@ async def main():
         await take("p256", lambda: key.verify(digest, signature))
         await take("shamir", lambda: shamir(Q, digest, r, s))
         steps("p256 steps", key.steps(digest, signature))
+        await take("image", lambda: checked(holder, b"ecdsa", digest, signature))
         await take("parse", lambda: x509.parse(leaf))
         await take("certificate", lambda: x509.signed_by(x509.parse(leaf), root_key))
+    holder = bytes.fromhex(data["holder rsa"])
+    value = bytes.fromhex(data["2048"][1])
+    for _ in range(20):
+        await take("image rsa", lambda: checked(holder, b"rsa", digest, value))
     for bits in ("2048", "4096"):
         signature = bytes.fromhex(data[bits][1])
         key = rsa.PublicKey(int(data[bits][0], 16), 65537)
@@ -237,6 +251,7 @@ def _data() -> dict:
         "s": f"{s:x}",
         "root": cases.root()[1].hex(),
         "leaf": cases.certificate(cases.ec_key(1), private).hex(),
+        "holder": cases.certificate(private, private).hex(),
     }
     for kind, key in (("ec", cases.ec_key(2)), ("rsa", cases.rsa_key())):
         text = key.private_bytes(
@@ -248,6 +263,8 @@ def _data() -> dict:
     for bits in (2048, 4096):
         key = cases.rsa_key(bits)
         signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+        if bits == 2048:
+            data["holder rsa"] = cases.certificate(key, key).hex()
         data[str(bits)] = (f"{key.public_key().public_numbers().n:x}", signature.hex())
     return data
 
@@ -284,6 +301,18 @@ def rows() -> list[dict]:
     result = [
         budget("P-256 verify, with its yields", verify, "ms", _VERIFY_LIMIT_MS),
         against("P-256 verify, with its yields", verify, "ms", "plain Shamir", shamir, 1.0, False),
+        budget(
+            "signature.verify: P-256, its certificate",
+            _median(times["image"]),
+            "ms",
+            _IMAGE_LIMIT_MS,
+        ),
+        budget(
+            "signature.verify: RSA-2048, its certificate",
+            _median(times["image rsa"]),
+            "ms",
+            _IMAGE_LIMIT_MS,
+        ),
         budget("certificate: parse", _median(times["parse"]), "ms", None),
         budget("certificate: parse and check, P-256", _median(times["certificate"]), "ms", None),
         budget("RSA-2048 verify, with its yields", _median(times["2048"]), "ms", None),

@@ -66,6 +66,17 @@ class Certificates:
             )
         return self._pair(name).cert_pem
 
+    def der(self, name: str) -> bytes:
+        """The certificate, or certificates, `name` in DER, one behind the other."""
+        found = x509.load_pem_x509_certificates(self.pem(name))
+        return b"".join(each.public_bytes(Encoding.DER) for each in found)
+
+    def key_file(self, name: str) -> Path:
+        """A file with the private key of the certificate `name`, in PEM."""
+        path = self._state / f"key-of-{name}.pem"
+        path.write_bytes(self._pair(name).key_pem)
+        return path
+
     def _make(self, name: str) -> pki.Issuer:
         if name == "signer":
             return self._store.signer()

@@ -21,6 +21,8 @@ _PATIENCE_S = 10
 _LONG = re.compile(rb"AT\+(CONNECT|DIAG PING|SUBSCRIBE|UNSUBSCRIBE|SEND)", re.IGNORECASE)
 _LONG_S = 130
 _RUNNING = "running"
+# With a fatal error main.py waits two seconds before it resets.
+_RESTART_S = 10
 
 
 class Mismatch(AssertionError):
@@ -45,12 +47,15 @@ class Stage:
         self.limit_s = 5.0
         self.took = 0.0
         self.dialogue = []
+        # The updates of this test by name: (tests_host.updates.Update, the file).
+        self.orders = {}
 
     # The state before each test.
 
     def begin(self):
         """Bring everything to the state that a test starts from."""
         self.dialogue = []
+        self.orders = {}
         self._patience = None
         self.mend()
         if self._shared is None or self._shared.ended:
@@ -180,6 +185,11 @@ class Stage:
         self.send(line + b"\n")
         self.expect(expected)
 
+    def matches(self, pattern, text):
+        """`text` is what the regular expression `pattern` says."""
+        if re.fullmatch(pattern, text) is None:
+            raise Mismatch(self._told(f"expected {pattern}, not {text}"))
+
     def be_patient(self, seconds):
         """Wait so long for the next line."""
         self._patience = seconds
@@ -223,18 +233,18 @@ class Stage:
                 raise Mismatch(self._told(f"expected {what} within {seconds} s"))
             time.sleep(0.005)
 
-    def restarted(self):
-        """Wait until the module has started again since something was sent last."""
+    def restarted(self, count=1):
+        """Wait until the module has started again `count` times since something was sent last."""
 
         def done():
             boots = self.module.get("counters")["boots"]
-            return boots > self._boots and self.module.get("state") == _RUNNING
+            return boots >= self._boots + count and self.module.get("state") == _RUNNING
 
-        self.until(done, "a restart")
+        self.until(done, f"{count} restart(s)", _RESTART_S * count)
         before = self._boots
         self._note_boots()
-        if self._boots != before + 1:
-            raise Mismatch(self._told("expected one restart, there were more"))
+        if self._boots != before + count:
+            raise Mismatch(self._told(f"expected {count} restart(s), there were more"))
         self.dialogue.append("(restarted)")
 
     def wifi(self):

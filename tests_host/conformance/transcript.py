@@ -43,7 +43,7 @@ MARKS = (">> ", "> ", "<~ ", "<-", "< ", "@")
 
 
 # Directives that can fail because of what the module does.
-_CHECKS = ("arrives", "quiet", "event", "state", "took", "client", "restarted")
+_CHECKS = ("arrives", "quiet", "event", "state", "took", "client", "restarted", "job", "image")
 
 
 class TranscriptError(ValueError):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -10,6 +11,8 @@ from tests_host.system.conftest import connect, give_wifi
 from tools.cloud.identity import issue_birth
 from tools.flash.__main__ import _check, application
 from tools.flash.board import FlashError
+from tools.sim import app_record
+from tools.sim.filesystem import of_board
 from tools.sim.romfs import ROOT
 
 
@@ -70,15 +73,108 @@ def test_an_update_replaces_what_differs_and_removes_what_is_gone(board, identit
     code = (
         "open('/app/a/firmware/stale.mpy', 'w').close(); open('/app/a/lib/pem.mpy', 'w').close()"
     )
-    subprocess.run(
+    on_board(board, code)
+    code, said = flash(board.repl)
+    assert code == 0, said
+    assert "\n1 files written, 1 removed" in said
+
+
+@pytest.fixture
+def updated(board, identity):
+    """A board that runs a version of its own from /app/b, with another update half done."""
+    code, said = flash(board.repl, *identity)
+    assert code == 0, said
+    board.wait_ready()
+    board.power_cut()
+    with of_board(board.state) as filesystem:
+        for folder, _, names in list(filesystem.fs.walk("/app/a")):
+            for name in names:
+                path = f"{folder}/{name}"
+                filesystem.write("/app/b" + path.removeprefix("/app/a"), filesystem.read(path))
+        filesystem.write("/app/record", app_record.pack("b", "v"))
+        filesystem.write("/app/record.new", b"OXB")
+        filesystem.write("/app/part/firmware/app.mpy", b"half")
+        filesystem.write("/ota/image", b"half")
+        filesystem.write("/ota/mail", b"the host's")
+        # What was half unpacked there.
+        filesystem.write("/app/a/firmware/app.mpy", b"M\x06 torn")
+    board.power_on()
+    assert board.get("slot") == {"label": "/app/b", "state": "valid"}
+    return board
+
+
+def test_a_board_that_runs_an_update_goes_back_to_what_is_flashed(updated):
+    code, said = flash(updated.repl)
+    assert code == 0, said
+    assert "\n1 files written, 0 removed" in said
+    assert "files of an update removed: /app/a is what runs now" in said
+    updated.wait_ready()
+    assert updated.get("slot") == {"label": "/app/a", "state": ""}
+    updated.power_cut()
+    with of_board(updated.state) as filesystem:
+        assert filesystem.names("/app") == ["a"]
+        # A host's image is the host's.
+        assert filesystem.names("/ota") == ["mail"]
+    updated.power_on()
+    give_wifi(updated)
+    connect(updated)
+
+
+def test_an_interrupted_run_on_an_updated_board_starts_neither_version(updated):
+    with of_flag(updated):
+        assert updated.get("slot") == {"label": "ota_0", "state": ""}
+    # Had the person taken the flag away by hand, the version that ran would run.
+    assert updated.get("slot") == {"label": "/app/b", "state": "valid"}
+
+
+@contextmanager
+def of_flag(board):
+    """The flag of a run that goes no further; taken away by hand at the end."""
+    board.power_cut()
+    with of_board(board.state) as filesystem:
+        filesystem.write("/maintenance", b"make flash\n")
+    board.power_on()
+    yield
+    board.power_cut()
+    with of_board(board.state) as filesystem:
+        filesystem.remove("/maintenance")
+    board.power_on()
+
+
+def test_failed_starts_of_the_application_before_do_not_count(board, identity):
+    code, said = flash(board.repl, *identity)
+    assert code == 0, said
+    counts = "import esp32; n = esp32.NVS('expresslink'); "
+    on_board(board, counts + "n.set_i32('failed', 7)")
+    code, said = flash(board.repl)
+    assert code == 0, said
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        on_board(board, counts + "n.get_i32('failed')")
+    assert b"ESP_ERR_NVS_NOT_FOUND" in caught.value.stdout + caught.value.stderr
+
+
+def test_the_room_that_our_application_takes_is_free(board, identity):
+    code, said = flash(board.repl, *identity)
+    assert code == 0, said
+    # Hardly anything is left beside it.
+    on_board(
+        board,
+        "import os; s = os.statvfs('/'); f = open('/big', 'wb')\n"
+        "for i in range(s[3] - 30): f.write(bytes(4096))\n"
+        "f.close()",
+    )
+    code, said = flash(board.repl)
+    assert code == 0, said
+
+
+def on_board(board, code):
+    """Run `code` at the board's prompt."""
+    return subprocess.run(
         [sys.executable, "-m", "mpremote", "connect", board.repl, "exec", code],
         check=True,
         timeout=60,
         capture_output=True,
     )
-    code, said = flash(board.repl)
-    assert code == 0, said
-    assert "\n1 files written, 1 removed" in said
 
 
 def test_a_board_without_identity_needs_one(board):

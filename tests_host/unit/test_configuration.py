@@ -233,7 +233,7 @@ def test_a_change_is_all_or_nothing(tmp_path, monkeypatch, step):
 def test_a_change_that_ran_out_of_memory_is_finished_before_anything_else(tmp_path, after):
     store = Store(str(tmp_path))
     store.write("a.trial", b"old")
-    real = store._write
+    real = store.put
     calls = []
 
     def scarce(name, value):
@@ -243,7 +243,7 @@ def test_a_change_that_ran_out_of_memory_is_finished_before_anything_else(tmp_pa
             raise MemoryError
         real(name, value)
 
-    store._write = scarce
+    store.put = scarce
     with pytest.raises(MemoryError):
         store.change({"a.trial": b"new", "b": b"new"})
     assert store.read("a.trial") == b"old"

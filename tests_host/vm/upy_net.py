@@ -274,6 +274,6 @@ async def test_the_last_good_time_is_kept_once_a_day():
     clock, _ = _clock(store, [(_THEN, 0), (_THEN + 7200, 0), (_THEN + 90000, 0)])
     for later in (0, 7200, 90000):
         await clock.ensure()
-        clock._fixed_at = None
+        clock.fixed_at = None
         assert int(store.values["time"]) <= _THEN + later
     assert store.writes == 2

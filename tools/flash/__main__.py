@@ -2,6 +2,8 @@
 
 The order makes an interrupted run harmless: a flag comes first, boot.py honours it and starts
 neither application nor watchdog, and it goes last, when all that was written has been read back.
+A board that runs an updated version from /app/b goes on with that until then; afterwards /app/a
+runs, and what an update has left is gone.
 """
 
 from __future__ import annotations
@@ -30,6 +32,11 @@ _ISSUED = (
     "/config/candidate",
 )
 _FLAG = "/maintenance"
+# What updates leave (firmware/ota/folders.py): which folder runs, first, so that from then on it
+# is the one that was written here; then the other version, one half unpacked, a received image.
+_RECORD = ("/app/record", "/app/record.new")
+_UPDATES = ("/app/b", "/app/part")
+_IMAGE = "/ota/image"
 _AMAZON = Path(__file__).with_name("amazon_roots.pem")
 
 # Which of our boards a chip is, when the person does not say.
@@ -50,6 +57,17 @@ identity = load(machine.unique_id())
 known = identity.certificate() or identity.claim()[0]
 if identity.faults or not known or not identity.roots():
     raise ValueError("identity not readable: %s" % identity.faults)
+"""
+
+# The new application has not failed yet (firmware/starts.py).
+_FORGET_FAILURES = """
+import esp32
+nvs = esp32.NVS("expresslink")
+try:
+    nvs.erase_key("failed")
+    nvs.commit()
+except OSError:
+    pass
 """
 
 # What the application prints on the console when it has come up (firmware/module.py).
@@ -157,6 +175,19 @@ def _stale(board: Board, files, factory) -> list[str]:
     return stale
 
 
+def _settle(board: Board) -> int:
+    """Let /app/a be what runs from the next start on; the number of files removed."""
+    there = set(board.files("/app"))
+    gone = [path for path in _RECORD if path in there]
+    for folder in _UPDATES:
+        if folder + "/" in there:
+            gone += [*board.files(folder), folder + "/"]
+    gone += [path for path in board.files("/ota") if path == _IMAGE]
+    board.remove(gone)
+    board.run(_FORGET_FAILURES)
+    return sum(not path.endswith("/") for path in gone)
+
+
 def _flash(port, name, identity_options, console) -> None:
     files = application()
     # Before the board is troubled: a wrong certificate is the likeliest mistake.
@@ -182,6 +213,9 @@ def _flash(port, name, identity_options, console) -> None:
         count = _write(board, files | factory, console)
         console.print(f"{count} files written, {len(stale)} removed; read back and equal")
         board.run(_TRY)
+        left = _settle(board)
+        if left:
+            console.print(f"{left} files of an update removed: /app/a is what runs now")
         board.remove([_FLAG])
         heard = board.restart_and_listen((_MARK, "Traceback"), _START_S)
     finally:

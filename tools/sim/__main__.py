@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tools.sim import access_points, flash, manufacture, process, romfs
+from tools.sim import access_points, flash, manufacture, partition_table, process, romfs
 from tools.sim.board import Board, BoardError
 from tools.sim.control import Control
 from tools.sim.options import Options
@@ -36,6 +36,7 @@ def _free_port():
         return probe.getsockname()[1]
 
 
+_NO_SLOTS = "a board without slots has a stock image: --partitions plain needs --stock or --blank"
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(path_type=Path)
 
@@ -50,6 +51,11 @@ _FILE = click.Path(path_type=Path)
 @click.option("--ap", multiple=True, metavar="SSID:PASS", help="An access point; repeatable.")
 @click.option("--heap", type=click.IntRange(16, 65536), metavar="KIB", help="Limit the heap.")
 @click.option("--stock", is_flag=True, help="Run .mpy files from the board's filesystem.")
+@click.option(
+    "--partitions",
+    type=click.Choice(list(partition_table.TABLES)),
+    help="A new board's table: with hota (ota, usual), without (shared), without slots (plain).",
+)
 @click.option("--baud", type=click.IntRange(300, 4000000), metavar="N", help="Pace the UART.")
 @click.option("--timing", type=click.Choice(["fast", "esp32"]), default="fast")
 @click.option("--portal-port", type=click.IntRange(1, 65535), metavar="N")
@@ -61,6 +67,8 @@ def main(ap, baud, timing, portal_port, state, source, **given):
     """The virtual module: prints `ready` each time its STARTUP has been queued."""
     if given["blank"] and given["factory_image"]:
         raise click.UsageError("--blank and --factory-image exclude each other")
+    if given["partitions"] == "plain" and not (given["stock"] or given["blank"]):
+        raise click.UsageError(_NO_SLOTS)
     state.mkdir(parents=True, exist_ok=True)
     options = Options(
         state=state.resolve(),
@@ -108,12 +116,26 @@ def _link(path, target, stack):
     stack.callback(remove)
 
 
-def _compare(options):
-    # A board that exists keeps the endpoint it was made with, as a real one does.
+def _compare(options, table):
+    # A board that exists keeps what it was made with, as a real one does.
+    has = partition_table.name_of(table)
+    if options.partitions not in (None, has):
+        click.echo(f"note: this board exists, with --partitions {has}", err=True)
     made = json.loads((options.state / "board.json").read_text()).get("endpoint")
     if made and options.cloud and made != manufacture.endpoint(options.cloud):
         now = manufacture.endpoint(options.cloud)
         click.echo(f"note: this board was made for {made}; the cloud listens on {now}", err=True)
+
+
+def _prepare(options, chip):
+    # Compares what there is with what was asked for, and installs the application.
+    _compare(options, chip.table)
+    if not (partition_table.slots(chip.table) or options.stock or options.blank):
+        raise BoardError(_NO_SLOTS)
+    if options.stock and not manufacture.install_stock(options.state, chip, options.source):
+        click.echo(
+            "note: an update runs on this board; the source tree is not installed", err=True
+        )
 
 
 def _run(options, stack):
@@ -126,14 +148,14 @@ def _run(options, stack):
             options.identity,
             options.blank,
             options.factory_image,
+            partition_table.TABLES[options.partitions or "ota"],
         )
-    else:
-        _compare(options)
-        if options.factory_image:
-            click.echo("note: this board exists; --factory-image is for a new one", err=True)
-    if options.stock:
-        chip = flash.Flash(options.state / "flash.bin")
-        manufacture.install_stock(options.state, chip, options.source)
+    elif options.factory_image:
+        click.echo("note: this board exists; --factory-image is for a new one", err=True)
+    chip = flash.Flash(options.state / "flash.bin")
+    try:
+        _prepare(options, chip)
+    finally:
         chip.close()
     board = Board(options, lambda line: click.echo(line))
     if options.link:

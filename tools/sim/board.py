@@ -7,9 +7,10 @@ import json
 import threading
 import time
 
-from tools.sim import bootloader, espimage, flash, manufacture, process, romfs, uart
+from tools.sim import app_record, bootloader, espimage, flash, manufacture, process, romfs, uart
 from tools.sim.access_points import AccessPoints
 from tools.sim.console_log import ConsoleLog
+from tools.sim.filesystem import Filesystem
 from tools.sim.loop import Loop
 from tools.sim.pins import Pins
 from tools.sim.radio import Radio
@@ -77,7 +78,7 @@ class Board:
         self.row = manufacture.board_row(made["board"])
         self.uid = made["uid"]
         self._chip = flash.Flash(options.state / "flash.bin")
-        self._vm = process.Vm(options, made, self.row, flash.TABLE)
+        self._vm = process.Vm(options, made, self.row, self._chip.table)
         self.registers = Registers(options.state / "registers.bin")
         self.pins = Pins(self.registers, self.row)
         self._prepare_registers()
@@ -92,6 +93,7 @@ class Board:
         self.radio = Radio(options.state, self.loop.selector, self._air)
         self._session = None
         self._slot = None
+        self._folder = None
         self._reset_low = False
         self._been_ready = False
         self._watching = False
@@ -206,8 +208,10 @@ class Board:
         rom = data if data.startswith(romfs.MAGIC) else None
         if rom:
             self._announce(f"running {self._slot}, {len(data)} bytes")
-        elif not self.options.blank:
-            self._announce("running " + ("/app/a" if self.options.stock else "source tree"))
+        elif not (self.options.blank or self.options.stock):
+            self._announce("running source tree")
+        # A stock board says itself which folder boot.py has chosen.
+        self._folder = None
         self._start(process.Boot(cause, wake_reason, self._slot, rom, run_main))
 
     def _start(self, boot):
@@ -272,6 +276,9 @@ class Board:
             self._announce(f"portal-dns 127.0.0.1:{message['port53']}")
         elif "radio" in message:
             self.radio.heard(message["radio"])
+        elif "app" in message:
+            self._folder = message["app"]
+            self._announce("running " + self._folder)
         elif "watching" in message:
             self._watching = True
         elif "repl" in message:
@@ -355,6 +362,17 @@ class Board:
         # Only the wheel's launcher handles the signal; another VM looks at its own pace.
         if self._session is not None and self._watching and not self.options.vm:
             self._session.nudge()
+
+    def slot(self):
+        """What runs: its partition or folder, and whether it is confirmed: `{"label", "state"}`.
+
+        The state is a text of `bootloader.STATES`, empty when nothing is written about it."""
+        if self._folder:
+            state = app_record.state(Filesystem(self._chip), self._folder)
+            return {"label": self._folder, "state": state}
+        if self._slot is None:
+            return {"label": None, "state": ""}
+        return {"label": self._slot, "state": bootloader.state(self._chip, self._slot)}
 
     def counters(self):
         """Flash operations and bytes lost on the UART since the supervisor's start, boots, and

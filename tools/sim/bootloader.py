@@ -9,7 +9,7 @@ import struct
 import zlib
 from dataclasses import dataclass, replace
 
-from tools.sim import espimage, flash
+from tools.sim import espimage, flash, partition_table
 
 NEW = 0
 PENDING_VERIFY = 1
@@ -29,8 +29,6 @@ STATES = {
 
 _RECORD = struct.Struct("<L20sLL")
 _BLANK = 0xFFFFFFFF
-
-SLOTS = tuple(p for p in flash.TABLE if p.type == flash.APP)
 
 
 class NothingBootable(RuntimeError):
@@ -85,8 +83,16 @@ def select(chip, chip_name="esp32"):
     """Do what the bootloader does at a reset: settle the states and return (label, Image).
 
     A record left PENDING_VERIFY by the boot before is ABORTED, a NEW one becomes
-    PENDING_VERIFY; a slot with a bad image is passed over. Raises NothingBootable.
+    PENDING_VERIFY; a slot with a bad image is passed over. Without slots the one application is
+    loaded. Raises NothingBootable.
     """
+    slots = partition_table.slots(chip.table)
+    if not slots:
+        only = next(p.label for p in chip.table if p.type == flash.APP)
+        try:
+            return only, load(chip, only, chip_name)
+        except espimage.ImageError as error:
+            raise NothingBootable(f"the image in {only} is damaged: {error}") from None
     pair = records(chip)
     for i in (0, 1):
         if pair[i].state == PENDING_VERIFY:
@@ -95,19 +101,33 @@ def select(chip, chip_name="esp32"):
     # Without a valid record and without a factory slot, the first OTA slot is tried.
     first = 0
     if ruling is not None:
-        first = (pair[ruling].seq - 1) % len(SLOTS)
+        first = (pair[ruling].seq - 1) % len(slots)
         if pair[ruling].state == NEW:
             _store(chip, pair, ruling, PENDING_VERIFY)
     # From the chosen slot downwards, then upwards.
-    for number in [*range(first, -1, -1), *range(first + 1, len(SLOTS))]:
+    for number in [*range(first, -1, -1), *range(first + 1, len(slots))]:
         try:
-            image = load(chip, SLOTS[number].label, chip_name)
+            image = load(chip, slots[number].label, chip_name)
         except espimage.ImageError:
             continue
-        return SLOTS[number].label, image
+        return slots[number].label, image
     raise NothingBootable("no bootable slot: every image is damaged")
 
 
 def load(chip, label, chip_name="esp32"):
     """The Image in slot `label`; raises ImageError. A wake from deep sleep loads only this way."""
     return espimage.parse(chip.read(label), chip_name)
+
+
+def state(chip, label):
+    """What otadata says of the slot `label`: a text of STATES; "" when it says nothing of it."""
+    slots = [p.label for p in partition_table.slots(chip.table)]
+    if label not in slots:
+        return ""
+    pair = records(chip)
+    for i in sorted((0, 1), key=lambda i: -pair[i].seq):
+        record = pair[i]
+        known = record.seq != _BLANK and record.crc == seq_crc(record.seq)
+        if known and slots[(record.seq - 1) % len(slots)] == label:
+            return STATES.get(record.state, str(record.state))
+    return ""

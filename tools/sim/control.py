@@ -1,4 +1,23 @@
-"""The control socket: one JSON object a line, one answer each."""
+"""The control socket: one JSON object a line, one answer each.
+
+| command | answer |
+|---|---|
+| `{"get":"EVENT"}` | `{"EVENT":1}`, the pin's level |
+| `{"get":"state"}` | off, held in reset, booting, running, in deep sleep, stuck |
+| `{"get":"slot"}` | what runs: `{"slot":{"label":"ota_1","state":"pending verify"}}` |
+| `{"get":"counters"}` | flash operations, bytes lost, boots (`Board.counters`) |
+| `{"get":"console"}` | the console's last lines; also `uart`, `cpu_hz`, `uid` |
+| `{"pin":"RESET","level":0}` | `{"ok":true}`, as all below; `WAKE`, `GPIO<n>`; null lets go |
+| `{"wifi":{"ssid":"sim-ap","up":false}}` | also `rssi`, `passphrase` |
+| `{"power":"cut"}` | the VM dies at once |
+| `{"power":"on"}` | answers when STARTUP is queued |
+| `{"flash":{"fail_after":N}}` | the power dies at the n-th flash operation from now |
+
+The label is a partition's or, on a stock board, `/app/a` or `/app/b`. The state is `new`,
+`pending verify`, `valid`, `invalid`, `aborted`, or empty when nothing is written about it.
+
+What cannot be done is answered `{"error":"…"}`.
+"""
 
 import contextlib
 import json
@@ -117,7 +136,9 @@ class Control:
             return board.registers.get("cpu_hz")
         if name == "uid":
             return board.uid
-        known = "EVENT, state, counters, console, uart, cpu_hz, uid"
+        if name == "slot":
+            return board.call(board.slot)
+        known = "EVENT, state, slot, counters, console, uart, cpu_hz, uid"
         raise ValueError(f"nothing is called {name!r}; known: {known}")
 
     def _pin(self, name, level):

@@ -21,7 +21,7 @@ class Filesystem:
 
     def __init__(self, chip):
         self._chip = chip
-        place = flash.find("vfs")
+        place = chip.find("vfs")
         self.fs = littlefs.LittleFS(
             block_size=flash.SECTOR,
             block_count=place.size // flash.SECTOR,

@@ -11,12 +11,12 @@ import secrets
 from pathlib import Path
 
 from tools import factory
-from tools.fleet import factory_image
-from tools.sim import espimage, flash, romfs
+from tools.fleet import factory_image, factory_layout
+from tools.sim import app_record, espimage, flash, partition_table, romfs
 from tools.sim.filesystem import Filesystem
 
 BOARD = "ESP32-DevKitC"
-# The data of the image in ota_0 of a new board: no application of its own, run the source tree.
+# The data of the image that a new board boots: no application of its own, run the source tree.
 SOURCE_MARK = b"open-expresslink: run the source tree\n"
 
 
@@ -64,17 +64,26 @@ def _factory_files(cloud, identity, uid):
         raise MakeError(str(error)) from None
 
 
-def _read_image(path):
-    # (image, what board.json says of it)
+def _layout_name(place):
+    # What the fleet tool calls a filesystem in this place.
+    for name, layout in factory_layout.LAYOUTS.items():
+        if (layout.address, layout.size) == (place.address, place.size):
+            return name
+    raise KeyError(place)
+
+
+def _read_image(path, table):
+    # (image, what board.json says of it, the board's row)
     try:
         image = path.read_bytes()
     except OSError as error:
         raise MakeError(f"{path}: {error.strerror}") from None
-    size = flash.find("vfs").size
-    if len(image) != size:
+    place = partition_table.find(table, "vfs")
+    if len(image) != place.size:
         raise MakeError(
-            f"{path} has {len(image)} bytes and the virtual module's filesystem {size}:"
-            " make it with --layout virtual-8MiB"
+            f"{path} has {len(image)} bytes and this virtual module's filesystem {place.size}"
+            f" (--partitions {partition_table.name_of(table)}): make it with --layout"
+            f" {_layout_name(place)}"
         )
     try:
         files = factory_image.contents(image)
@@ -98,16 +107,17 @@ def _read_image(path):
 
 
 def write_source_mark(chip, row):
-    """Put the image that stands for the source tree into ota_0 of `chip`."""
+    """Put the image that stands for the source tree where `chip` boots first."""
     address = espimage.DROM[row["chip"]]
-    chip.write("ota_0", espimage.build([(address, SOURCE_MARK)], row["chip"]))
+    first = next(p.label for p in chip.table if p.type == flash.APP)
+    chip.write(first, espimage.build([(address, SOURCE_MARK)], row["chip"]))
 
 
-def make(state, cloud, identity, blank=False, image=None):
+def make(state, cloud, identity, blank=False, image=None, table=flash.TABLE):
     """Make a board in the folder `state`. identity: birth, claim or none. Raises MakeError.
 
     blank: a stock board, with nothing on its filesystem. image: the file that holds the
-    filesystem; cloud and identity do not matter then.
+    filesystem; cloud and identity do not matter then. table: of partition_table.TABLES.
     """
     # A random address of the locally administered kind is the board's serial number.
     mac = bytearray(secrets.token_bytes(6))
@@ -117,40 +127,45 @@ def make(state, cloud, identity, blank=False, image=None):
     made = {"board": BOARD, "identity": identity, "endpoint": None, "stock": None}
     filesystem = None
     if image is not None:
-        filesystem, said, row = _read_image(Path(image))
+        filesystem, said, row = _read_image(Path(image), table)
         made |= said
     elif not blank:
         files = _factory_files(cloud, identity, uid)
-        filesystem = factory_image.build(files, flash.find("vfs").size)
+        filesystem = factory_image.build(files, partition_table.find(table, "vfs").size)
         made["endpoint"] = endpoint(cloud) if files else None
     path = state / "flash.bin"
     unfinished = state / "flash.new"
     unfinished.unlink(missing_ok=True)
-    chip = flash.Flash.create(unfinished)
+    chip = flash.Flash.create(unfinished, table)
     try:
         write_source_mark(chip, row)
         if filesystem is not None:
             chip.write("vfs", filesystem)
     finally:
         chip.close()
-    (state / "board.json").write_text(json.dumps({"uid": uid, "blank": blank, **made}))
+    made |= {"uid": uid, "blank": blank, "partitions": partition_table.name_of(table)}
+    (state / "board.json").write_text(json.dumps(made))
     os.replace(unfinished, path)
 
 
 def install_stock(state, chip, source):
     """Put the application's `.mpy -O3` files onto the filesystem, as the flash tool does.
 
-    boot.py and main.py go to the root, the packages to /app/a. Does nothing when they are there,
-    or when the board was made from an image that had an application.
+    boot.py and main.py go to the root, the packages to /app/a, which is made the folder that
+    runs. Does nothing when they are there, when the board was made from an image that had an
+    application, or when an update has put another one in its place: False in that last case.
     """
     made = json.loads((state / "board.json").read_text())
     if made["stock"] == "image":
-        return
+        return True
     contents = factory_image.application(source)
     digest = factory_image.digest(contents)
     if made["stock"] == digest:
-        return
+        return True
     filesystem = Filesystem(chip)
+    if made["stock"] is not None and app_record.updated(filesystem, made["stock"]):
+        return False
+    # With it goes the record: without one, a runs.
     if "app" in filesystem.names("/"):
         filesystem.remove("/app")
     for name, data in contents.items():
@@ -158,3 +173,4 @@ def install_stock(state, chip, source):
     filesystem.save()
     made["stock"] = digest
     (state / "board.json").write_text(json.dumps(made))
+    return True

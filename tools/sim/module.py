@@ -218,7 +218,7 @@ class VirtualModule:
         return answer
 
     def get(self, name):
-        """A value of the board: EVENT, state, counters, console, uart, cpu_hz, uid."""
+        """A value of the board: EVENT, state, slot, counters, console, uart, cpu_hz, uid."""
         return self.order({"get": name})[name]
 
     def event(self):

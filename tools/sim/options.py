@@ -13,6 +13,7 @@ class Options:
     cloud, link, control, repl: paths or None. identity: birth, claim or none. factory_image: the
     filesystem of a new board, a path, in place of cloud and identity. access_points:
     (SSID, passphrase) pairs. stock: run from LittleFS. blank: a stock board without application.
+    partitions: a key of partition_table.TABLES, None for the usual one or what the board has.
     slow: ESP32's times. source: the application's folder. vm: another MicroPython or None.
     """
 
@@ -26,6 +27,7 @@ class Options:
     heap: int | None = None
     stock: bool = False
     blank: bool = False
+    partitions: str | None = None
     baud: int = 0
     slow: bool = False
     portal_port: int = 0

@@ -108,10 +108,10 @@ class Vm:
     def _images(self, boot):
         # Writes the application's image when there is one; returns the names to map.
         names = ["standins"] if self._compiled else []
-        if self._options.stock or self._options.blank:
-            return names
         if boot.image is not None:
             data = boot.image
+        elif self._options.stock or self._options.blank:
+            return names
         elif self._compiled:
             data = romfs.image(romfs.compiled(romfs.application(self._options.source)))
         else:

@@ -27,7 +27,15 @@ def _rows(label=None):
 
 
 def _app_slots():
-    return [row for row in _config["partitions"] if row[1] == Partition.TYPE_APP]
+    return [row for row in _config["partitions"] if row[1] == 0 and row[2] >= _OTA_SUBTYPE]
+
+
+def _otadata(code=-261, name="ESP_ERR_NOT_FOUND"):
+    # Its address; a table without slots has none.
+    rows = _rows("otadata")
+    if not rows:
+        raise OSError(code, name) if name else OSError(code)
+    return rows[0][3]
 
 
 class Partition(_flash.Area):
@@ -41,7 +49,7 @@ class Partition(_flash.Area):
             _id = _config["running"]
         elif _id == Partition.BOOT:
             slots = _app_slots()
-            slot = _image.selected(_rows("otadata")[0][3], len(slots))
+            slot = _image.selected(_otadata(2, None), len(slots))
             _id = slots[slot or 0][0]
         rows = _rows(_id)
         if not rows:
@@ -76,19 +84,21 @@ class Partition(_flash.Area):
             raise OSError(-258, "ESP_ERR_INVALID_ARG")
         if not _image.is_valid(self._address, self._size):
             raise OSError(-5379, "ESP_ERR_OTA_VALIDATE_FAILED")
-        slots = _app_slots()
-        _image.select(_rows("otadata")[0][3], self._subtype - _OTA_SUBTYPE, len(slots))
+        _image.select(_otadata(), self._subtype - _OTA_SUBTYPE, len(_app_slots()))
 
     def get_next_update(self):
+        # The slot behind this one; the first behind the last one, and for what is no slot.
         slots = _app_slots()
-        for i, row in enumerate(slots):
+        if not slots:
+            raise OSError(2)
+        for i, row in enumerate(slots[:-1]):
             if row[0] == self._label:
-                return Partition(slots[(i + 1) % len(slots)][0])
-        raise OSError(-261, "ESP_ERR_NOT_FOUND")
+                return Partition(slots[i + 1][0])
+        return Partition(slots[0][0])
 
     @classmethod
     def mark_app_valid_cancel_rollback(cls):
-        if not _image.mark_valid(_rows("otadata")[0][3]):
+        if not _image.mark_valid(_otadata()):
             raise OSError(-1, "ESP_FAIL")
 
 

@@ -11,6 +11,9 @@ import __main__
 import vfs
 
 _keep = []
+# Bytes of a block of ballast, and how many of them are the object around it.
+_BLOCK = 512
+_OBJECT = 32
 
 
 def _registers(disk):
@@ -99,7 +102,8 @@ def run(disk, rom, standins):
     host = _install_standins(disk, boot, standins)
     gc.collect()
     host.registers.put("standin_heap", gc.mem_alloc())
-    _keep.append(bytearray(boot["ballast"]))
+    for size in range(boot["ballast"], 0, -_BLOCK):
+        host.ballast.append(bytearray(max(0, min(size, _BLOCK) - _OBJECT)))
     mounted = _mount_flash()
     sys.path[:] = ["", ".frozen", "/lib"]
     if boot["application"]:
@@ -110,8 +114,13 @@ def run(disk, rom, standins):
         sys.path.insert(1, "/rom")
     sys.argv.clear()
     gc.collect()
-    if mounted and _run("boot.py") and boot["run_main"]:
-        _run("main.py")
+    if mounted and _run("boot.py"):
+        for path in sys.path:
+            # The folder that boot.py has found the application in.
+            if path.startswith("/app/"):
+                host.send({"app": path})
+        if boot["run_main"]:
+            _run("main.py")
     host.send({"repl": True})
     if not boot["repl"]:
         host.halt()

@@ -1,0 +1,293 @@
+"""Takes the jobs that the cloud has for this module, one at a time (guide 7.1 to 7.3, 7.6; D33 to
+D35, D39). Imported while there is a connection and something to look into.
+
+Where a job has got to is in its record. What is done here returns when nothing is left to do
+until the host, or the cloud, has something new; or when the connection is lost: the next one goes
+on from the record.
+"""
+
+import gc
+from errno import ECONNRESET
+
+from firmware import events
+from firmware.cloud.execution import JobError, detail_text
+from firmware.cloud.jobs import Jobs
+from firmware.cloud.session import Refused, SessionError
+from firmware.log import INFO, WARNING, log
+from firmware.ota import record as records
+from firmware.ota.fault import Fault
+from firmware.ota.record import HOST, LOADING, MODULE, OFFERED, READY, REPORT
+from lib.mqtt_codec import BY_SERVER, MQTTException
+
+_CERTIFICATES = (103, 107, 204)
+
+
+async def run(module):
+    """Deal with the jobs. Raises MemoryError; what the network does is dealt with."""
+    agent = Agent(module)
+    watch = module.updates
+    session = module.session
+    try:
+        await agent.open()
+        while await agent.step():
+            gc.collect()
+        watch.status = b"ready"
+    except Refused:
+        watch.stopped = True
+        watch.status = b"given up, subscription refused"
+    except SessionError as error:
+        watch.status = b"jobs: " + (error.args[0] or b"connection lost")
+        if not watch.works and not session.connected() and _by_peer(session.lost):
+            # Asking again would cost the host its connection again.
+            watch.stopped = True
+            watch.status = b"given up, closed by the endpoint"
+            log(
+                WARNING,
+                "ota: the endpoint closes the connection, does the policy allow",
+                agent.topic,
+                "? No updates before a restart",
+            )
+    except JobError as error:
+        watch.retry(b"jobs: " + error.code)
+    finally:
+        await agent.close()
+
+
+def _by_peer(reason):
+    """True when a connection that ended for `reason` was ended by the endpoint."""
+    if isinstance(reason, MQTTException):
+        return reason.code == BY_SERVER
+    return isinstance(reason, OSError) and reason.errno == ECONNRESET
+
+
+class Agent:
+    """Deals with the jobs of one connection."""
+
+    def __init__(self, module):
+        self.module = module
+        self.topic = b"$aws/things/" + module.identity.thing + b"/jobs/"
+        self.jobs = Jobs(module.session, module.identity.thing)
+
+    async def open(self):
+        """Have the cloud tell of new jobs. Raises SessionError, Refused."""
+        watch = self.module.updates
+        session = self.module.session
+        await self.jobs.open()
+        if watch.connection != session.connections:
+            for name in (b"notify", b"notify-next"):
+                session.route(self.topic + name, watch.notified)
+                await session.subscribe(self.topic + name, 1)
+            watch.connection = session.connections
+
+    async def close(self):
+        """No longer be there for answers."""
+        await self.jobs.close()
+
+    @property
+    def record(self):
+        """The job that is being dealt with, or None."""
+        return self.module.updates.record
+
+    def tell(self, detail):
+        """Raise the event that tells the host to look (7.1.1.1)."""
+        self.module.events.put(events.OTA, 0, detail)
+
+    async def step(self):
+        """Do one thing; False when there is nothing left to do. Raises SessionError, JobError."""
+        record = self.record
+        if record and record.phase == REPORT:
+            await self._report(record)
+            return True
+        if record and record.phase == records.TRIAL:
+            return False
+        head = await self.jobs.next()
+        self.module.updates.works = True
+        if not record:
+            return bool(head) and await self._take(head)
+        if head is None or head.id != record.job:
+            head = await self._find(record.job)
+        # The host may have said something meanwhile.
+        if record is not self.record or record.phase == REPORT:
+            return True
+        if head is None:
+            self.withdrawn(record)
+            return True
+        if record.phase == LOADING:
+            from firmware.ota.loading import load
+
+            return await load(self, head)
+        return await self._others(record)
+
+    async def _find(self, job):
+        """The execution of `job`, None when it is over for the cloud."""
+        try:
+            found = await self.jobs.describe(job)
+        except JobError as error:
+            if error.gone:
+                return None
+            raise
+        return found if found.status in (b"QUEUED", b"IN_PROGRESS") else None
+
+    async def _report(self, record):
+        """Tell the cloud how a job has ended (D35)."""
+        data = record.data
+        head = await self._find(record.job)
+        try:
+            if head is None:
+                raise JobError(b"TerminalStateReached")
+            await self.jobs.update(
+                head, data["status"].encode(), {"reason": detail_text(data["reason"].encode())}
+            )
+        except JobError as error:
+            if not error.gone:
+                raise
+            log(WARNING, "ota: report refused:", error.code)
+            self.tell(b"REPORT FAILED " + error.code)
+        self._forget()
+
+    def _forget(self):
+        self.record.remove()
+        self.module.updates.record = None
+
+    def withdrawn(self, record):
+        """The job was cancelled, has timed out or was deleted in the cloud."""
+        from firmware.ota import desk
+
+        desk.empty(self.module, record)
+        self._forget()
+        self.tell(b"CANCELED")
+
+    async def _take(self, execution):
+        """Begin with a job. True: go on with the next step."""
+        job = await self._examine(execution)
+        if job is None:
+            return True
+        if job.type in _CERTIFICATES:
+            await self._renew(execution, job)
+            return True
+        forced = job.force and job.type == MODULE
+        self.module.updates.record = records.begin(
+            self.module.store,
+            LOADING if forced else OFFERED,
+            execution.id,
+            job.type,
+            job.detail,
+            forced,
+            job.size or 0,
+        )
+        self.tell(b"")
+        return True
+
+    def _parse(self, execution):
+        """The job's document. Raises Fault."""
+        if execution.too_long:
+            raise Fault(b"job document too long")
+        from firmware.ota import document
+
+        return document.parse(execution.document)
+
+    async def _examine(self, execution):
+        """The job's document, or None when the job has been ended for what is in it."""
+        try:
+            job = self._parse(execution)
+            # It is large, and so is what has read it.
+            execution.document = None
+            self._tidy()
+            self._possible(job)
+            self._tidy()
+            return job
+        except Fault as error:
+            why, status = (error.args + (b"REJECTED",))[:2]
+        log(WARNING, "ota: job refused:", why)
+        await self.end(execution, status, why)
+        return None
+
+    def _tidy(self):
+        self.module.updates.drop(" agent fault ")
+
+    def _possible(self, job):
+        """Raise Fault for a job that could only fail."""
+        config = self.module.config
+        if job.type == MODULE:
+            from firmware.ota import slots
+
+            if job.vendor not in (b"", b"open-expresslink"):
+                raise Fault(b"another vendor's image")
+            if job.model not in (b"", b"any", self.module.board.name.encode()):
+                raise Fault(b"image for another model")
+            if not job.signature:
+                raise Fault(b"module image without a signature")
+            if not config.get(b"OTAcertificate"):
+                raise Fault(b"no OTAcertificate to verify with")
+            if not slots.kind():
+                raise Fault(b"this module cannot be updated")
+            if job.size:
+                slots.place(job.size)[0].close()
+        elif job.type == HOST:
+            from firmware.ota import mailbox
+
+            mailbox.place(job.size).close()
+            if job.signature and not config.get(b"HOTAcertificate"):
+                # Not refused: it fails (D34).
+                raise Fault(b"no HOTAcertificate to verify with", b"FAILED")
+        elif job.type not in _CERTIFICATES:
+            raise Fault(b"file type %d not supported" % job.type)
+
+    async def end(self, execution, status, reason):
+        """End a job that has no record."""
+        try:
+            await self.jobs.update(execution, status, {"reason": detail_text(reason)})
+        except JobError as error:
+            if not error.gone:
+                raise
+            log(WARNING, "ota: report refused:", error.code)
+
+    async def _renew(self, execution, job):
+        """A certificate is applied at once (D33)."""
+        from firmware.ota import renew
+
+        await renew.run(self, execution, job)
+
+    async def _others(self, record):
+        """Look at jobs behind the one that waits for the host. True when something was done."""
+        done = False
+        for job in await self.jobs.pending():
+            if job == record.job:
+                continue
+            execution = await self._find(job)
+            if execution is None:
+                continue
+            done = await self._other(record, execution) or done
+            if record is not self.record:
+                return True
+        return done and record.phase != OFFERED
+
+    async def _other(self, record, execution):
+        """Deal with a job that stands behind ours. True when something was done."""
+        try:
+            job = self._parse(execution)
+        except Fault:
+            job = None
+        if job and job.type in _CERTIFICATES:
+            job = await self._examine(execution)
+            if job:
+                await self._renew(execution, job)
+            return True
+        if job and job.type == MODULE and job.force:
+            if await self._examine(execution):
+                self._override(record)
+            return True
+        self._tidy()
+        if record.phase == READY:
+            log(INFO, "ota: job refused, the mailbox is full")
+            await self.end(execution, b"REJECTED", b"busy, the mailbox is full")
+            return True
+        return False
+
+    def _override(self, record):
+        """A forced update takes the place of what waits (7.6)."""
+        from firmware.ota import desk
+
+        desk.empty(self.module, record)
+        record.to(REPORT, status="FAILED", reason="overridden by a forced update")
+        self.tell(b"FAILED overridden by a forced update")
