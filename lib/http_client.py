@@ -24,7 +24,7 @@ import time
 
 from micropython import const
 
-# What the head of a reply may be long.
+# What the head of a reply may be long, unless the caller's buffer says otherwise.
 _HEAD = const(2048)
 _HOST_MAX = const(253)
 _DIGITS_MAX = const(10)
@@ -118,9 +118,11 @@ class Client:
 
     host: str, the name that the certificate must have. context: a tls.SSLContext that requires
     certificates, or None for plain TCP. timeout_ms: for a `get` as a whole, and for each read.
+    buffer: a bytearray for the head of a reply, which has to fit, and for what comes with it. The
+    body may be read into the same one, from its beginning.
     """
 
-    def __init__(self, host, port, context=None, timeout_ms=10000):
+    def __init__(self, host, port, context=None, timeout_ms=10000, buffer=None):
         self._host = host
         self._port = port
         self._tls = context
@@ -133,7 +135,7 @@ class Client:
         self._raw = self._sock = None
         self._keep = False
         # The head of a reply, and what came with it: bytes _at to _end.
-        self._buf = bytearray(_HEAD)
+        self._buf = buffer or bytearray(_HEAD)
         self._view = memoryview(self._buf)
         self._at = self._end = 0
         # Of the last reply: bytes still to be read, size of the whole file (None: not told), and
@@ -258,7 +260,7 @@ class Client:
         while True:
             found = self._buf.find(b"\r\n\r\n", at, self._end)
             if found < 0:
-                if self._end == _HEAD:
+                if self._end == len(self._buf):
                     raise HttpError("long head")
                 self._end += await self._read(self._view[self._end :])
                 continue

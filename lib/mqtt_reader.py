@@ -26,7 +26,7 @@ _PINGRESP = const(0xD0)
 # After a callback that took this long (ms), a sector of flash was erased for instance, the others
 # get this much time (ms), even when the server has sent more already.
 _LONG = const(10)
-_REST = const(5)
+_REST = const(10)
 
 _MAX_CONTROL = const(1024)  # bytes of acknowledgements waiting behind a packet half written
 

@@ -36,9 +36,10 @@ _LAYERS = {
     "profile": set(),
     "version": set(),
     "log": set(),
+    "settle": set(),
 }
 # Leaves that every part may import.
-_PLAIN = {"borrowed", "log", "profile", "version"}
+_PLAIN = {"borrowed", "log", "profile", "settle", "version"}
 
 # Modules that a stock image has, or that MicroPython gives every program.
 _DEVICE_MODULES = {

@@ -49,6 +49,10 @@ _POLL_MS = const(20)
 _TRIES = const(3)
 _PAUSE_MS = const(1000)
 
+# An answer of more bytes than this that does not fit the heap is too long. For a smaller one there
+# may be room another time.
+_LARGE = const(2048)
+
 # Requests whose late answers are still known as such, and not taken for messages to the host.
 _NAMES = const(3)
 
@@ -84,8 +88,14 @@ class Jobs:
 
     async def next(self, document=True):
         """The `Execution` that comes first, one in progress before those that are queued; None
-        when there is none. document: whether it is to come with its document."""
-        return await self._describe("$next", document)
+        when there is none, or the registry does not know this thing. document: whether it is to
+        come with its document."""
+        try:
+            return await self._describe("$next", document)
+        except JobError as error:
+            if error.code != b"ResourceNotFound":
+                raise
+        return None
 
     async def describe(self, job_id):
         """The `Execution` of the job `job_id` (str), with its document."""
@@ -175,7 +185,7 @@ class Jobs:
         try:
             answer = await self._once(execution.id.encode() + b"/update", body)
         except JobError as error:
-            if error.code == _THROTTLED or error.code not in _AGAIN:
+            if error.code == _THROTTLED or error.code not in (_TOO_LONG,) + _AGAIN:
                 execution.unsure = before
             raise
         # What is not said follows from what was asked.
@@ -283,7 +293,7 @@ class Jobs:
         try:
             answer = _TOO_LONG if payload is None else self._read(payload, bad)
         except MemoryError:
-            answer = _NO_MEMORY
+            answer = _TOO_LONG if len(payload) > _LARGE else _NO_MEMORY
         except (ValueError, TypeError):
             # Whose it is cannot be seen. It is on the topic that ours has to come on.
             answer = MALFORMED

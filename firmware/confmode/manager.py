@@ -13,9 +13,9 @@ import time
 from micropython import const
 
 from firmware import borrowed
-from firmware.confmode import settle
 from firmware.events import CONFMODE
 from firmware.log import ERROR, INFO, log
+from firmware.settle import settle
 
 # CONFMODE ends by itself when no client has done anything for so long.
 _IDLE_S = const(600)
@@ -30,7 +30,7 @@ _BORROWED = """
  firmware.confmode.manager firmware.confmode.softap firmware.confmode.portal
  firmware.confmode.page firmware.confmode.ble firmware.confmode.frames
  firmware.confmode.candidate firmware.confmode.intake firmware.confmode.sealing
- lib.http lib.dns lib.hmac_sha256 firmware.config.change
+ firmware.settle lib.http lib.dns lib.hmac_sha256 firmware.config.change
 """.replace("\n", " ")
 
 

@@ -23,7 +23,8 @@ _CERTIFICATES = (103, 107, 204)
 
 
 async def run(module):
-    """Deal with the jobs. Raises MemoryError; what the network does is dealt with."""
+    """Deal with the jobs. True when a file is to be loaded (loading.py), after which there may be
+    more to do. Raises MemoryError, OSError of the flash; what the network does is dealt with."""
     agent = Agent(module)
     watch = module.updates
     session = module.session
@@ -32,6 +33,7 @@ async def run(module):
         while await agent.step():
             gc.collect()
         watch.status = b"ready"
+        return bool(watch.record) and watch.record.phase == LOADING
     except Refused:
         watch.stopped = True
         watch.status = b"given up, subscription refused"
@@ -51,6 +53,7 @@ async def run(module):
         watch.retry(b"jobs: " + error.code)
     finally:
         await agent.close()
+    return False
 
 
 def _by_peer(reason):
@@ -110,12 +113,10 @@ class Agent:
         if record is not self.record or record.phase == REPORT:
             return True
         if head is None:
-            self.withdrawn(record)
+            self._withdrawn(record)
             return True
         if record.phase == LOADING:
-            from firmware.ota.loading import load
-
-            return await load(self, head)
+            return False
         return await self._others(record)
 
     async def _find(self, job):
@@ -149,7 +150,7 @@ class Agent:
         self.record.remove()
         self.module.updates.record = None
 
-    def withdrawn(self, record):
+    def _withdrawn(self, record):
         """The job was cancelled, has timed out or was deleted in the cloud."""
         from firmware.ota import desk
 
@@ -198,6 +199,9 @@ class Agent:
             return job
         except Fault as error:
             why, status = (error.args + (b"REJECTED",))[:2]
+        # Both may be large.
+        execution.document = None
+        self._tidy()
         log(WARNING, "ota: job refused:", why)
         await self.end(execution, status, why)
         return None

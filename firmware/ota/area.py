@@ -105,8 +105,15 @@ class FileArea:
             if error.errno != _EEXIST:
                 raise
         status = os.statvfs(folder)
-        free = status[0] * status[3] + self._length() - _SPARE
-        self.size = max(0, min(limit, free))
+        # LittleFS counts blocks that are shared more than once: on a full one none are left, and
+        # less than none looks like a great many.
+        blocks = status[3] if status[3] <= status[2] else 0
+        own = self._length()
+        if own:
+            # What it takes itself, with the pointers in its blocks: else a file that fits exactly
+            # would not when it is resumed.
+            own += own // 256 + 2 * _SECTOR
+        self.size = max(0, min(limit, status[0] * blocks + own - _SPARE))
 
     def _length(self):
         try:

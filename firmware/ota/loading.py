@@ -15,17 +15,14 @@ from micropython import const
 
 from firmware import mode as modes
 from firmware.at.errors import AtError
-from firmware.cloud.execution import JobError
 from firmware.cloud.session import SessionError
+from firmware.events import OTA
 from firmware.log import INFO, WARNING, log
 from firmware.ota.fault import Fault
 from firmware.ota.record import LOADING, MODULE, READY, REPORT
 
 # Bytes between two notes of how far it has got: each costs a write to flash.
 _NOTE = const(65536)
-
-# How often the cloud is told how far it has got, and hears so of a job that was cancelled.
-_TELL_MS = const(2000)
 
 # Fresh URLs that are asked for without anything having arrived by the last.
 _STALE = const(3)
@@ -41,41 +38,42 @@ class Interrupted(Exception):
     """The connection was lost; the argument (bytes) says how."""
 
 
-def _blocks(size):
-    return (size + _BLOCK - 1) // _BLOCK
-
-
-async def load(agent, execution):
-    """Load the file of the job `execution` as far as this connection goes. False when to wait for
-    the next one. Raises SessionError, JobError, MemoryError."""
-    module = agent.module
+async def load(module):
+    """Load the file of the job that `module.updates.record` is about, as far as this connection
+    goes. True when there may be more to do. Raises MemoryError; what the network does is dealt
+    with."""
     if module.mode.state == modes.NORMAL:
         module.mode.to(modes.OTA)
+    loader = Loader(module)
     try:
-        return await Loader(agent, execution).run()
+        await loader.run()
+        return True
+    except (Interrupted, SessionError) as error:
+        log(WARNING, "ota: interrupted:", error.args[0])
     finally:
+        loader.close()
         if module.mode.state == modes.OTA:
             module.mode.to(modes.NORMAL)
             module.review()
+    return False
 
 
 class Loader:
     """One file on its way."""
 
-    def __init__(self, agent, execution):
-        self._agent = agent
-        self._module = agent.module
-        self._execution = execution
-        self._record = agent.record
+    def __init__(self, module):
+        self._module = module
+        self._record = module.updates.record
         self._job = None
+        self._version = 0
+        self._progress = None
+        self._kind = 0
         self._area = None
         self._receiver = None
-        self._head = b""
-        self._withdrawn = False
+        self._head = self._digest = b""
 
     async def run(self):
-        """See `load`."""
-        agent = self._agent
+        """Do all that is left to be done. Raises Interrupted, SessionError, MemoryError."""
         record = self._record
         try:
             await self._begin()
@@ -85,35 +83,36 @@ class Loader:
             if record.type == MODULE:
                 await self._install()
             else:
-                self._ready(size=self._receiver.size)
+                self._ready(size=self._job.size)
             if record.data["force"]:
                 from firmware.ota import desk
 
                 desk.activate(self._module)
                 await self._module.restart()
-        except Interrupted as error:
-            log(WARNING, "ota: interrupted:", error.args[0])
-            return False
         except Stopped:
             log(INFO, "ota: download stopped")
-            self._empty()
-            if self._withdrawn:
-                agent.withdrawn(record)
+            if record.phase != LOADING:
+                self._empty()
         except Fault as error:
             self._fail(error.args[0])
         except AtError as error:
             # The record says already what becomes of it.
-            agent.tell(b"FAILED " + error.detail)
+            self._tell(b"FAILED " + error.detail)
         except OSError as error:
             self._fail(b"flash refuses, errno %d" % (error.errno or 0))
-        finally:
-            if self._area:
-                self._area.close()
-        return True
+
+    def close(self):
+        """Release what is open."""
+        if self._area:
+            self._area.close()
+
+    def _tell(self, detail):
+        """Raise the event that tells the host to look (7.1.1.1)."""
+        self._module.events.put(OTA, 0, detail)
 
     def _tidy(self, keep=""):
         """Drop what the last step has needed; `keep`: names with a space around each."""
-        self._module.updates.drop(" agent loading fault " + keep)
+        self._module.updates.drop(" loading fault job " + keep)
 
     def _empty(self):
         from firmware.ota import desk
@@ -123,7 +122,11 @@ class Loader:
     def _still(self):
         """Raise Stopped when the job is no longer to be loaded."""
         record = self._record
-        if self._withdrawn or self._agent.record is not record or record.phase != LOADING:
+        if (
+            (self._progress and self._progress.refused)
+            or self._module.updates.record is not record
+            or record.phase != LOADING
+        ):
             raise Stopped()
 
     def _fail(self, why):
@@ -132,60 +135,64 @@ class Loader:
         self._empty()
         if record.phase == LOADING:
             record.to(REPORT, status="FAILED", reason=why.decode())
-            self._agent.tell(b"FAILED " + why)
+            self._tell(b"FAILED " + why)
 
     async def _begin(self):
-        """Read the document, and tell the cloud that the job is being worked on."""
-        self._job = self._read(self._execution)
-        if self._job.type != self._record.type:
-            raise Fault(b"another job document")
-        if self._execution.status == b"QUEUED":
-            await self._agent.jobs.update(self._execution, b"IN_PROGRESS", {})
+        """Read the document, and tell the cloud that the job is being worked on. The document is
+        asked for each time, since a URL in it expires."""
+        from firmware.cloud import execution as executions
+        from firmware.cloud.jobs import Jobs
 
-    def _read(self, execution):
-        from firmware.ota import document
+        module = self._module
+        jobs = Jobs(module.session, module.identity.thing)
+        try:
+            execution = await jobs.describe(self._record.job)
+            from firmware.ota import document
 
-        job = document.parse(execution.document)
-        # It is large.
-        execution.document = None
-        document = None
+            job = document.parse(execution.document)
+            if job.type != self._record.type:
+                raise Fault(b"another job document")
+            if execution.status == executions.QUEUED:
+                await jobs.update(execution, executions.IN_PROGRESS, {})
+        except executions.JobError as error:
+            if not error.gone:
+                module.updates.retry(b"jobs: " + error.code)
+                raise Interrupted(error.code)
+            # The agent looks what has become of it.
+            raise Stopped()
+        finally:
+            await jobs.close()
+        job.size = job.size or self._record.data["size"] or None
+        self._job = job
+        self._version = execution.version
+        jobs = execution = executions = document = None
         self._tidy()
-        return job
+        self._still()
 
-    async def _size(self):
-        """The size of a file whose document does not tell."""
+    async def _learn_size(self):
+        """Ask the file's server for the size that the document does not tell."""
         from firmware.ota import download
 
-        if self._record.data["size"]:
-            return self._record.data["size"]
-        for _ in range(_STALE):
-            try:
-                return await download.size(self._module, self._job)
-            except download.Broken as error:
-                raise Interrupted(error.args[0])
-            except download.Stale:
-                await self._renew_url()
-        raise Fault(b"the URL is refused")
-
-    async def _renew_url(self):
-        """Take the URL in the job's document as it is now: it is made when the document is asked
-        for, and expires."""
-        fresh = await self._agent.jobs.describe(self._record.job)
-        self._execution.stand((fresh.status, fresh.version, fresh.details))
-        self._job.url = self._read(fresh).url
+        try:
+            self._job.size = await download.size(self._module, self._job)
+        except download.Broken as error:
+            raise Interrupted(error.args[0])
+        except download.Stale:
+            raise Fault(b"the URL is refused")
 
     async def _place(self):
         """Have a receiver, with what has arrived in earlier connections."""
         record = self._record
         job = self._job
         if job.size is None:
-            job.size = await self._size()
+            await self._learn_size()
         size = job.size
         skip = 0
         check = None
         if record.type == MODULE:
             from firmware.ota import slots
 
+            self._kind = slots.kind()
             self._area, skip = slots.place(size)
             check = self._check
         else:
@@ -207,13 +214,11 @@ class Loader:
     def _header(self):
         """The header of the module image, which suits this module. Raises ImageError (D40)."""
         from firmware import version
-        from firmware.ota import header, slots
+        from firmware.ota import header
 
         found = header.parse(self._head)
         board = self._module.board
-        header.refuse(
-            found, slots.kind(), board.name, board.chip, version.SECURITY, self._job.size
-        )
+        header.refuse(found, self._kind, board.name, board.chip, version.SECURITY, self._job.size)
         promised = self._job.version
         if promised and promised != found.version:
             raise Fault(b"another version than the job says")
@@ -223,36 +228,55 @@ class Loader:
         """Look at the header as soon as it is there."""
         self._head = head
         self._header()
-        self._tidy(" area download stream web receiver ")
+        self._tidy(" area download stream web receiver progress ")
 
     async def _fetch(self):
         """Get the bytes."""
-        from firmware.ota import download
-
-        receiver = self._receiver
-        teller = asyncio.create_task(self._tell())
         stale = 0
-        try:
-            while True:
-                before = receiver.done
-                try:
-                    await download.fetch(self._module, self._job, receiver, self._tick)
-                    break
-                except download.Broken as error:
-                    self._note()
-                    raise Interrupted(error.args[0])
-                except download.Stale:
-                    stale = 0 if receiver.done > before else stale + 1
-                    if stale >= _STALE:
-                        raise Fault(b"the URL is refused")
-                    await self._renew_url()
-        finally:
-            teller.cancel()
-            # So that it does not hold the jobs while we ask.
-            await asyncio.sleep_ms(0)
-        download = None
+        while True:
+            before = self._receiver.done
+            if await self._get():
+                break
+            # The URL has expired.
+            stale = 0 if self._receiver.done > before else stale + 1
+            if stale >= _STALE:
+                raise Fault(b"the URL is refused")
+            await self._leave(" area receiver ")
+            await self._begin()
         self._area.sync()
-        self._tidy(" area ")
+        self._digest = self._receiver.digest()
+        self._receiver = None
+        await self._leave(" area ")
+
+    async def _leave(self, keep):
+        """Tidy up behind a download, which has had tasks of its own."""
+        from firmware.settle import settle
+
+        await settle()
+        self._tidy(keep)
+
+    async def _get(self):
+        """Get the bytes as far as this URL goes: True when all are there."""
+        from firmware.ota import download
+        from firmware.ota.progress import Progress
+
+        module = self._module
+        progress = self._progress = Progress(
+            module.session, module.identity.thing, self._record.job, self._version
+        )
+        teller = asyncio.create_task(progress.run(self._receiver))
+        try:
+            await download.fetch(module, self._job, self._receiver, self._tick)
+            return True
+        except download.Broken as error:
+            self._note()
+            raise Interrupted(error.args[0])
+        except download.Stale:
+            return False
+        finally:
+            self._progress = None
+            teller.cancel()
+            progress.close()
 
     def _tick(self):
         """Called by the download: go on, or not."""
@@ -267,26 +291,6 @@ class Loader:
         head = binascii.b2a_base64(receiver.head).decode().strip()
         self._record.keep(done=receiver.done // _BLOCK * _BLOCK, head=head)
 
-    async def _tell(self):
-        """Tell the cloud how far it has got, and hear of a job that was cancelled."""
-        told = -1
-        receiver = self._receiver
-        while True:
-            if receiver.done != told:
-                told = receiver.done
-                blocks = "%d/%d" % (_blocks(told), _blocks(receiver.size))
-                try:
-                    await self._agent.jobs.progress(self._execution, {"receive": blocks})
-                except SessionError:
-                    # The download sees it too.
-                    return
-                except JobError:
-                    # It takes no more updates.
-                    self._withdrawn = True
-                    return
-                log(INFO, "ota: received", blocks)
-            await asyncio.sleep_ms(_TELL_MS)
-
     async def _prove(self):
         """Check the signature of what lies in flash (7.4, 7.9)."""
         job = self._job
@@ -297,7 +301,7 @@ class Loader:
 
             found = self._module.config.get(b"OTAcertificate" if module else b"HOTAcertificate")
             await signature.verify(
-                found[0] if found else b"", job.algorithm, self._receiver.digest(), job.signature
+                found[0] if found else b"", job.algorithm, self._digest, job.signature
             )
             log(INFO, "ota: signature verified")
             signature = None
@@ -310,7 +314,7 @@ class Loader:
         header = self._header()
         await slots.install(self._area, header)
         self._ready(
-            size=self._receiver.size,
+            size=self._job.size,
             slot=slots.idle().decode(),
             version=header.version.decode(),
         )
@@ -319,4 +323,4 @@ class Loader:
         """Tell the host that it is there."""
         self._still()
         self._record.to(READY, done=values["size"], **values)
-        self._agent.tell(b"")
+        self._tell(b"")

@@ -23,9 +23,10 @@ _READ_MAX = const(1024)
 def place(size):
     """The area that an image of `size` bytes is received in. AreaError when there is none."""
     largest = 0
-    for name in (b"hota", _idle(), b"file"):
+    for name in (b"hota", b"", b"file"):
         try:
-            area = open(name)
+            # What looks for the slot is only loaded when it is needed.
+            area = open(name or _idle())
         except AreaError:
             continue
         if size <= area.size:

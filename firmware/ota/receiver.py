@@ -24,8 +24,8 @@ _BATCH = const(4)
 
 _HEAD = const(256)
 
-# Bytes that are read back at a time.
-_PIECE = const(1024)
+# Bytes that are read at a time after a restart, and at least when blocks are read back.
+_PIECE = const(512)
 
 
 class Failed(Fault):
@@ -65,7 +65,6 @@ class Receiver:
         self._sha = hashlib.sha256()
         self._digest = b""
         self._ordered = getattr(area, "ordered", False)
-        self._piece = memoryview(bytearray(_PIECE))
 
     @property
     def complete(self):
@@ -96,8 +95,9 @@ class Receiver:
             self._sha.update(self.head[:skip])
             at = 0
             end = done - skip
+            scratch = memoryview(bytearray(_PIECE))
             while at < end:
-                at += len(self._read(at, end))
+                at += len(self._read(at, end, scratch))
                 await asyncio.sleep_ms(0)
             if done < size:
                 # The beginning of the sector is at the end of a block whose beginning is kept.
@@ -113,7 +113,8 @@ class Receiver:
         end. True when it was taken. The first block comes first; the others may come in any
         order, within limits, if the area does not mind.
 
-        Never raises: see `error`."""
+        `view` is written over: what is read back needs no memory of its own. Never raises: see
+        `error`."""
         index = (offset - self.done) // BLOCK
         ahead = self.ahead
         size = len(view)
@@ -140,8 +141,10 @@ class Receiver:
                 self._area.write(at + less, view[less:] if less else view)
             ahead[offset] = crc32(view)
             if not self._ordered or index >= _BATCH - 1 or offset + size == self.size:
+                if size < _PIECE:
+                    view = memoryview(bytearray(_PIECE))
                 while self.done in ahead:
-                    self._advance()
+                    self._advance(view)
         except Exception as error:  # noqa: BLE001
             self._end(error)
             return False
@@ -165,7 +168,7 @@ class Receiver:
         if self.error is None:
             self.error = error if isinstance(error, Failed) else Failed(_reason(error))
 
-    def _advance(self):
+    def _advance(self, scratch):
         """Read the next block back, hash it, compare its CRC."""
         offset = self.done
         at = offset - self._skip
@@ -177,19 +180,17 @@ class Receiver:
             crc = crc32(head)
             at = 0
         while at < end:
-            piece = self._read(at, end)
+            piece = self._read(at, end, scratch)
             crc = crc32(piece, crc)
             at += len(piece)
         if crc != self.ahead.pop(offset):
             raise Failed(b"flash does not hold what was written")
         self.done = end + self._skip
 
-    def _read(self, at, end):
-        """Hash a piece of the area, and return it; it begins at `at` and goes no farther than
-        `end`."""
-        piece = self._piece
-        if end - at < _PIECE:
-            piece = piece[: end - at]
+    def _read(self, at, end, scratch):
+        """Hash a piece of the area, and return it: as much from `at` on as `scratch` holds, but no
+        farther than `end`."""
+        piece = scratch[: end - at] if end - at < len(scratch) else scratch
         self._area.readinto(at, piece)
         self._sha.update(piece)
         return piece

@@ -4,8 +4,8 @@
     …/data/cbor, …/rejected/cbor                        a block, or why there is none
 
 Blocks may be lost, come twice, and in any order. So it asks for a few at a time, and for more when
-half of them are there; for what is missing when something that was asked for later has come, or
-nothing for a while. A message that is not just what was asked for is none.
+half of them are there; for what is missing when something that was asked for much later has come,
+or nothing for a while. A message that is not just what was asked for is none.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from lib.cbor import CborError, decode, encode
 # at least are on their way while a request travels: more than the 5.7 KB that TCP takes on an
 # ESP32.
 _WINDOW = const(8)
-_HEAP_EACH = const(8192)
+_HEAP_EACH = const(4096)
 
 # How far behind the first missing block it asks.
 _SPAN = const(16)
@@ -43,8 +43,8 @@ _SILENCE_MOST = const(10000)
 # How long nothing new may come: longer than a dead link takes to be noticed (ms).
 _PATIENCE = const(105000)
 
-# Messages in a row that are not what was asked for.
-_WRONG = const(64)
+# Messages that are not what was asked for, with nothing new between them.
+_WRONG = const(16)
 
 # Rejections that may be others' fault: it asks again after a silence.
 _PASSING = ("InternalError", "Throttled", "RequestThrottled", "ThrottlingException")
@@ -82,10 +82,10 @@ class _Stream:
             self.heard = time.ticks_ms()
             index = body.get("i")
             block = body.get("p")
-            if (
-                type(index) is int
-                and 0 <= index < self._count
-                and body.get("f") == self._file
+            if type(index) is not int or not 0 <= index < self._count:
+                self.wrong += 1
+            elif (
+                body.get("f") == self._file
                 and type(block) is memoryview
                 and body.get("l") == len(block) == min(BLOCK, receiver.size - index * BLOCK)
             ):
@@ -94,18 +94,23 @@ class _Stream:
                 self._came(index)
             else:
                 self.wrong += 1
-        except (CborError, MemoryError):
-            # As if it had not come.
+                # To be asked for again.
+                self.asked.pop(index, 0)
+        except CborError:
             self.wrong += 1
+        except MemoryError:
+            # As if it had not come.
+            log(WARNING, "stream: no memory for a block")
         if len(self.asked) * 2 <= self._window or receiver.error:
             self.event.set()
 
     def _came(self, index):
-        """Block `index` has come; what was asked for before it and has not come is lost."""
+        """Block `index` has come. What was asked for well before it and has not come is lost; the
+        answers of two requests in a row may be mixed."""
         asked = self.asked
         request = asked.pop(index, 0)
         for other in list(asked):
-            if asked[other] < request:
+            if asked[other] < request - 1:
                 del asked[other]
 
     def rejected(self, payload):
@@ -116,8 +121,10 @@ class _Stream:
                 code = body.get("o")
                 if code not in _PASSING:
                     self.refused = _printable(code)
-        except (CborError, MemoryError):
+        except CborError:
             self.refused = b"unreadable"
+        except MemoryError:
+            log(WARNING, "stream: no memory for a rejection")
         self.event.set()
 
     def wanted(self):
@@ -197,8 +204,9 @@ async def fetch(module, job, receiver, tick):
                 await session.unsubscribe(rejected)
         except SessionError as error:
             log(DEBUG, "stream: not unsubscribed:", error.args[0])
-        session.route(data, None)
-        session.route(rejected, None)
+        finally:
+            session.route(data, None)
+            session.route(rejected, None)
 
 
 async def _ring(event):

@@ -116,6 +116,7 @@ async def unpack(area, start, length, folder):
         while slash > 0:
             _make(path[:slash])
             slash = path.find("/", slash + 1)
+        await asyncio.sleep_ms(0)
         with open(path, "wb") as file:
             for offset in range(at, at + size, _PIECE):
                 piece = buffer[: min(_PIECE, at + size - offset)]

@@ -17,9 +17,10 @@ _PAUSE_S = const(60)
 
 # What updates use besides their own package.
 _LIBRARIES = (
-    " lib.x509 lib.der lib.pem lib.p256 lib.rsa firmware.config.renewal firmware.config.checks "
+    " lib.cbor lib.http_client lib.x509 lib.der lib.pem lib.p256 lib.rsa"
+    " firmware.config.renewal firmware.config.checks firmware.settle "
 )
-_CLOUD = " lib.cbor lib.http_client firmware.cloud.jobs firmware.cloud.execution "
+_CLOUD = " firmware.cloud.jobs firmware.cloud.execution "
 
 
 class Watch:
@@ -82,9 +83,11 @@ class Watch:
         """Run `work(module)`, or the agent; the one place where its failure ends."""
         self.told = False
         try:
-            if not work:
-                from firmware.ota.agent import run as work
-            await work(self._module)
+            if work:
+                await work(self._module)
+            else:
+                while await self._round():
+                    pass
         except MemoryError:
             self.retry(b"no memory")
         except Exception as error:  # noqa: BLE001
@@ -97,12 +100,29 @@ class Watch:
             log(WARNING, "ota: no memory to drop modules with")
         self.busy = False
 
+    async def _round(self):
+        """Deal with jobs until one has a file to be loaded, and load it, without the code that
+        has dealt with the jobs. True when there may be more to do."""
+        from firmware.ota import agent
+
+        if not await agent.run(self._module):
+            return False
+        agent = None
+        self.drop()
+        from firmware.ota import loading
+
+        again = await loading.load(self._module)
+        loading = None
+        self.drop()
+        return again
+
     def drop(self, keep=""):
         """Drop from memory what is not needed now, but for the parts in `keep`: names in this
         package with a space around each. Raises MemoryError."""
-        if not keep:
+        if "agent" not in keep:
             drop(_CLOUD)
-        drop(_LIBRARIES)
+        if "download" not in keep:
+            drop(_LIBRARIES)
         keep += " watch record " if self.record else " watch "
         if self.mailbox:
             keep += " mailbox area fault "

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from errno import ETIMEDOUT
 
 from micropython import const
 
 from firmware.cloud.session import describe
-from firmware.log import INFO, WARNING, log
+from firmware.log import WARNING, log
 from firmware.ota.download import Broken, Stale
 from firmware.ota.receiver import BLOCK, Failed
 from lib.http_client import Client, HttpError, split_url
@@ -22,7 +23,7 @@ _LOOK = const(250)
 
 # After a piece of work that took this long (ms), an erased sector, the others get this much time.
 _LONG = const(10)
-_REST = const(5)
+_REST = const(10)
 
 # What a module image's header is long: the least that is asked for.
 _HEAD = const(256)
@@ -48,8 +49,10 @@ async def size(module, job):
 async def fetch(module, job, receiver, tick):
     """As `download.fetch`, by the URL `job.url`: one request for all that is missing, and another
     one when that breaks off."""
-    link = _Link(module, job)
-    view = memoryview(bytearray(BLOCK))
+    # For heads and blocks, one after the other.
+    buffer = bytearray(BLOCK)
+    view = memoryview(buffer)
+    link = _Link(module, job, buffer)
     bell = asyncio.create_task(link.ring(tick))
     try:
         while not receiver.complete:
@@ -91,7 +94,7 @@ async def _pull(link, receiver, view, tick):
 class _Link:
     """The way to the file server; `client` is the HTTP client."""
 
-    def __init__(self, module, job):
+    def __init__(self, module, job, buffer=None):
         self._session = module.session
         self._connection = module.session.connections
         try:
@@ -100,9 +103,10 @@ class _Link:
             raise Failed(b"URL is none")
         if not secure:
             raise Failed(b"URL is not https")
-        self.client = Client(host, port, _context(module))
+        self.client = Client(host, port, _context(module), buffer=buffer)
         self._pause = _PAUSE
         self._stopped = None
+        self._status = 0
         self.progress()
 
     def progress(self):
@@ -123,14 +127,16 @@ class _Link:
 
     async def get(self, first, last):
         """Ask for a range. OSError is the network's; raises Stale, Failed."""
+        self._status = 0
         try:
             status = await self.client.get(self._path, first, last)
         except ValueError as error:
             raise _untrusted(error)
         if status == 403:
             raise Stale()
+        self._status = status
         if status >= 500:
-            log(WARNING, "web: status", status)
+            # It may pass, like a fault of the network.
             raise OSError(0)
         if 300 <= status < 400:
             raise Failed(b"file server: redirected, status %d" % status)
@@ -150,7 +156,13 @@ class _Link:
         session = self._session
         elapsed = time.ticks_diff(time.ticks_ms(), self._since)
         pause = self._pause
-        log(INFO, "web: broken off:", error)
+        if self._status >= 500:
+            why = b"status %d" % self._status
+        elif error.errno == ETIMEDOUT:
+            why = b"no answer"
+        else:
+            why = describe(error, None)
+        log(WARNING, "web:", why)
         if elapsed + pause < _PATIENCE:
             for _ in range(pause // _LOOK):
                 if self._stopped:
@@ -161,7 +173,7 @@ class _Link:
         if not session.connected() or session.connections != self._connection:
             raise Broken(b"connection lost")
         if elapsed + pause >= _PATIENCE:
-            raise Failed(b"file server: " + describe(error, None))
+            raise Failed(b"file server: " + why)
         self._pause = min(2 * pause, _PAUSE_MOST)
 
 

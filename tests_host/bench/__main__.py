@@ -13,7 +13,17 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 
 # In the order of the table. Each module has a function rows() -> list of rows (see rows.py).
-_BENCHES = ("mqtt", "at", "commands", "crypto", "module", "credentials", "download", "sizes")
+_BENCHES = (
+    "mqtt",
+    "at",
+    "commands",
+    "crypto",
+    "module",
+    "credentials",
+    "download",
+    "mailbox",
+    "sizes",
+)
 
 
 def _number(value) -> str:

@@ -1,9 +1,9 @@
 """A download of 1 MB, by an MQTT stream and by HTTPS, beside plain reads of the same bytes.
 
-Ours is the firmware's: over TLS, into the virtual board's flash, read back, compared and hashed in
-the same pass. The peers read and drop: a stream of asyncio, which the goal is about, and a socket that
-blocks, which does nothing else meanwhile. They take turns, all servers are as fast as they can, and
-the median counts.
+Ours is the firmware's: over TLS, into the virtual board's flash, read back and hashed in the same
+pass. The peers read and drop: a stream of asyncio, which the goal is about, and a socket that
+blocks, which does nothing else meanwhile. They take turns, all servers are as fast as they can,
+and the median counts.
 
 On the VM a stream of asyncio waits a millisecond each time it asks whether there is something to
 be read, because TLS is no file descriptor; ours reads first and asks when there is nothing. That,

@@ -21,8 +21,6 @@ _PATIENCE_S = 10
 _LONG = re.compile(rb"AT\+(CONNECT|DIAG PING|SUBSCRIBE|UNSUBSCRIBE|SEND)", re.IGNORECASE)
 _LONG_S = 130
 _RUNNING = "running"
-# With a fatal error main.py waits two seconds before it resets.
-_RESTART_S = 10
 
 
 class Mismatch(AssertionError):
@@ -240,7 +238,7 @@ class Stage:
             boots = self.module.get("counters")["boots"]
             return boots >= self._boots + count and self.module.get("state") == _RUNNING
 
-        self.until(done, f"{count} restart(s)", _RESTART_S * count)
+        self.until(done, f"{count} restart(s)", self.limit_s * count)
         before = self._boots
         self._note_boots()
         if self._boots != before + count:

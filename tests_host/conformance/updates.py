@@ -163,20 +163,16 @@ def _order(stage, text):
 def _job(stage, text):
     name, status, *reason = text.split(" ", 2)
     update, _ = stage.orders[name]
-    # Seen when the wait has failed.
-    found = ()
 
     def there():
-        nonlocal found
         found = update.status()
+        if found[0] not in (status, "QUEUED", "IN_PROGRESS"):
+            raise AssertionError(f"job {name} has ended: {found}, not {status}")
         return found[0] == status
 
-    try:
-        stage.until(there, f"job {name} {status}", _PATIENCE_S)
-    except AssertionError as error:
-        raise AssertionError(f"{error}; it is {found}") from None
+    stage.until(there, f"job {name} {status}", _PATIENCE_S)
     if reason:
-        stage.matches(reason[0], found[1])
+        stage.matches(reason[0], update.status()[1])
 
 
 def _cancel(stage, text):
@@ -188,7 +184,11 @@ def _cancel(stage, text):
 
 
 def _ota(stage, text):
-    reply = updates.wait_state(stage.module, int(text), _PATIENCE_S)
+    try:
+        reply = updates.wait_state(stage.module, int(text), _PATIENCE_S)
+    except AssertionError as error:
+        console = "\n".join(stage.module.lines[-15:])
+        raise AssertionError(f"OTA? stays at {error}, the console:\n{console}") from None
     stage.dialogue.append(f"(OTA? came to {reply.decode()})")
 
 

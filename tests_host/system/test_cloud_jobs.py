@@ -260,10 +260,9 @@ def test_answers_go_to_nobody_but_the_one_who_asked(cloud, device, make):
         ("job1/update", {"status": "FAILED", "statusDetails": {"a": 1}}, "InvalidRequest"),
         ("job1/update", {"status": "FAILED", "statusDetails": {"a": ""}}, "InvalidRequest"),
         ("job1/update", {"status": "FAILED", "statusDetails": {"a": "\n"}}, "InvalidRequest"),
-        (
-            "job1/update",
-            {"status": "FAILED", "statusDetails": {"a": "x" * 1025}},
-            "InvalidRequest",
+        *(
+            ("job1/update", {"status": "FAILED", "statusDetails": {"a": value}}, "InvalidRequest")
+            for value in ("x" * 1025, "a\x7f", "\x9f", "soft\u00adhyphen", "\u200b", "\ue000")
         ),
         ("job1/update", {"status": "FAILED", "statusDetails": {"": "x"}}, "InvalidRequest"),
         (
@@ -301,7 +300,7 @@ def test_versions_and_states(thing, make):
 
 def test_limits_that_just_fit(thing, make):
     make("x" * 64)
-    details = {f"{n}" + "k" * 127: "v" * 1024 for n in range(10)}
+    details = {f"{n}" + "k" * 127: "\u00fc\u2603" * 512 for n in range(10)}
     body = {"status": "IN_PROGRESS", "statusDetails": details, "clientToken": "t" * 64}
     thing.ask("x" * 64 + "/update", {**body, "includeJobExecutionState": True})
     topic, answer = thing.read()

@@ -25,9 +25,10 @@ GONE = b"ERR19 HOST IMAGE NOT AVAILABLE"
 
 
 def board(make_module, table):
-    """A module with this partition table."""
+    """A module with this partition table and, frozen, little memory."""
     # Without slots there is a stock image.
-    module = make_module("--partitions", table, *(["--stock"] if table == "plain" else []))
+    options = ["--stock"] if table == "plain" else ["--heap", "96"]
+    module = make_module("--partitions", table, *options)
     give_wifi(module)
     return module
 
@@ -196,11 +197,62 @@ def test_a_refused_image_cannot_be_read(module, cloud):
     assert module.command(b"AT+OTA READ 1") == GONE
 
 
+def _cut(module, line, operations):
+    """Send `line` with the power to die at that flash operation, and switch on again; whether it
+    died."""
+    module.fail_after(operations)
+    module.write(line + b"\n")
+    until = time.monotonic() + 10
+    while module.get("state") != "off" and time.monotonic() < until:
+        if b"\n" in module.read(0.02):
+            return False
+    module.flush()
+    module.power_on()
+    return True
+
+
+@pytest.mark.parametrize(
+    ("table", "word"), [("ota", b"CLOSE"), ("shared", b"FLUSH"), ("plain", b"CLOSE")]
+)
+def test_a_cut_while_it_is_given_back_leaves_all_of_it_or_nothing(make_module, cloud, table, word):
+    module = board(make_module, table)
+    thing = up(module)
+    data = content(10, 6_000)
+    update = arrive(module, cloud, thing, data)
+    module.power_cut()
+    flash = module.state / "flash.bin"
+    full = flash.read_bytes()
+    left = gone = 0
+    step = 0
+    while True:
+        step += 1
+        with open(flash, "r+b") as file:
+            file.write(full)
+        module.power_on()
+        if not _cut(module, b"AT+OTA " + word, step):
+            break
+        state = module.command(b"AT+OTA?")
+        if state == b"OK 0":
+            gone += 1
+            assert module.command(b"AT+OTA READ 1") == GONE
+        else:
+            left += 1
+            assert state == b"OK 5 6000"
+            assert read_all(module) == data
+            assert module.command(b"AT+OTA " + word) == b"OK"
+            assert module.command(b"AT+OTA?") == b"OK 0"
+        module.power_cut()
+    print("cuts:", left, "left all of it,", gone, "nothing")
+    assert left and gone
+    connect(module)
+    assert update.ended()[0] == ("SUCCEEDED" if word == b"CLOSE" else "FAILED")
+
+
 @pytest.mark.parametrize("table", PLACES)
 def test_nothing_is_read_before_it_is_complete(make_module, cloud, table):
     module = board(make_module, table)
     thing = up(module)
-    data = content(9)
+    data = content(9, 100_000)
     update = host_image(cloud, thing, data)
     assert ota_event(module) == b""
     assert module.command(b"AT+OTA READ 1") == GONE
@@ -209,7 +261,7 @@ def test_nothing_is_read_before_it_is_complete(make_module, cloud, table):
     assert module.command(b"AT+OTA ACCEPT") == b"OK"
     # The power goes in the middle of the download, at a flash operation.
     # To a partition that are two operations a block.
-    module.fail_after(80 if PLACES[table] else 800)
+    module.fail_after(45 if PLACES[table] else 750)
     until = time.monotonic() + 20
     while module.get("state") != "off":
         assert time.monotonic() < until

@@ -7,11 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from tools.sim import romfs
+from tools.fleet import image_make
+from tools.sim import bootloader, flash, romfs
 
 COMMAND = [sys.executable, "-m", "tools.sim.console"]
 
@@ -66,6 +68,51 @@ def test_a_certificate_can_be_piped(tmp_path):
     assert said.startswith("> AT+CONF Certificate=pem\nERR12 KEY READONLY\n> AT+CONF HOTA")
     assert "> -----END CERTIFICATE-----\nOK\n> AT+CONF? HOTAcertificate pem\nOK pem\n" in said
     assert said.count(first[first.index("-----BEGIN") :].splitlines()[5]) == 2
+
+
+def test_it_tells_when_another_version_runs(tmp_path):
+    with subprocess.Popen(
+        [*COMMAND, "--state", tmp_path / "s", "--port", "0", "--http-port", "0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=romfs.ROOT,
+        text=True,
+    ) as console:
+        limit = threading.Timer(60, console.kill)
+        limit.start()
+        try:
+            said = until(console, "[EVENT pin high]")
+            assert "virtual module: running source tree" in said
+            choose_new_version(tmp_path / "s" / "module" / "flash.bin")
+            console.stdin.write("AT+RESET\n")
+            console.stdin.flush()
+            until(console, "[running ota_1, ")
+            until(console, "[EVENT pin high]")
+            console.stdin.write("AT+CONF? Version\n")
+            console.stdin.flush()
+            until(console, "OK 7.8.9")
+        finally:
+            limit.cancel()
+            console.terminate()
+
+
+def until(console, text):
+    """What the console says up to the line that begins with `text`."""
+    said = ""
+    for line in console.stdout:
+        said += line
+        if line.startswith(text):
+            return said
+    raise AssertionError(said)
+
+
+def choose_new_version(path):
+    """What an update leaves in the flash: version 7.8.9 in ota_1, to be tried once."""
+    chip = flash.Flash(path)
+    chip.write("ota_1", image_make.slot(image_make.Labels(version="7.8.9"), "esp32")[256:])
+    record = bootloader.Record(2, b"\xff" * 20, bootloader.NEW, bootloader.seq_crc(2))
+    chip.write("otadata", record.pack())
+    chip.close()
 
 
 def test_a_taken_port_is_an_error_of_one_sentence(tmp_path):

@@ -1,6 +1,7 @@
 """Module images: the header, the bundle, and `fleet image` that makes and checks them."""
 
 import hashlib
+import re
 import shutil
 import struct
 import subprocess
@@ -281,6 +282,16 @@ def test_a_bundle_of_the_source_tree(images):
     assert b"7.8.9" in files["firmware/version.mpy"]
 
 
+def _compiled_version(folder, version, security):
+    """firmware/version.mpy of the source tree with other versions in it."""
+    text = (ROOT / "firmware" / "version.py").read_text()
+    assert "\nSECURITY = 0\n" in text
+    text = text.replace("SECURITY = 0", f"SECURITY = {security}")
+    text = re.sub('b"[0-9.]+"', f'b"{version}"', text)
+    (folder / "version.py").write_text(text)
+    return romfs.compiled({"firmware/version.py": folder / "version.py"})["firmware/version.mpy"]
+
+
 def test_a_slot_image_for_the_virtual_module(images, tmp_path):
     data = (images / "slot.img").read_bytes()
     header = image_header.parse(data)
@@ -292,6 +303,8 @@ def test_a_slot_image_for_the_virtual_module(images, tmp_path):
     assert rom.startswith(romfs.MAGIC)
     assert b"7.8.9" in rom
     assert (ROOT / "main.py").read_bytes() in rom
+    # Both versions are the application's own, not only the header's.
+    assert rom.count(_compiled_version(tmp_path, "7.8.9", 4)) == 1
     # The judge that is not ours.
     (tmp_path / "app.bin").write_bytes(data[256:])
     tool = Path(sys.executable).with_name("esptool")
@@ -322,6 +335,8 @@ def test_without_a_version_it_is_the_source_s(tmp_path):
     version = image_make.source_version()
     assert image_header.parse((tmp_path / "b.img").read_bytes()).version == version
     assert b'b"%s"' % version.encode() in (ROOT / "firmware" / "version.py").read_bytes()
+    files = image_bundle.unpack((tmp_path / "b.img").read_bytes()[256:])
+    assert files["firmware/version.mpy"] == _compiled_version(tmp_path, version, 0)
 
 
 def test_show_tells_all(images):
@@ -507,9 +522,11 @@ def test_a_broken_version_in_the_source(tmp_path):
     assert "version.py" in bad(*words)
     (tmp_path / "firmware" / "version.py").write_text("VERSION = 1\n")
     assert "has no line VERSION" in bad(*words)
-    (tmp_path / "firmware" / "version.py").write_text('VERSION = b"latest"\n')
-    assert "is no version" in bad(*words)
     (tmp_path / "firmware" / "version.py").write_text('VERSION = b"1.0.0"\n')
+    assert "has no line SECURITY" in bad(*words)
+    (tmp_path / "firmware" / "version.py").write_text('VERSION = b"latest"\nSECURITY = 0\n')
+    assert "is no version" in bad(*words)
+    (tmp_path / "firmware" / "version.py").write_text('VERSION = b"1.0.0"\nSECURITY = 7\n')
     assert "has no firmware/app" in bad(*words)
     (tmp_path / "firmware" / "app.py").write_text("def\n")
     assert "does not compile" in bad(*words)

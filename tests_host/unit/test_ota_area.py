@@ -108,6 +108,15 @@ def test_beyond_the_limit(tmp_path, end):
     area.close()
 
 
+def test_less_than_no_room(tmp_path, monkeypatch):
+    """LittleFS may count more blocks as used than there are."""
+    monkeypatch.setattr("os.statvfs", lambda _: (4096, 4096, 100, 2**32 - 3))
+    area = FileArea(str(tmp_path / "ota" / "mail"), 9000)
+    assert area.size == 0
+    with pytest.raises(AreaError):
+        area.write(0, b"x")
+
+
 @given(
     st.integers(0, SECTORS * SECTOR),
     st.lists(st.one_of(st.integers(1, 3000), st.tuples(st.integers(0, 25000))), max_size=40),

@@ -43,6 +43,34 @@ class Machine:
         return 1
 
 
+class Chip(nor.Nor):
+    """One that tells a filesystem of the cut by an error and not by an exception: that would leave
+    the filesystem's C code in the middle of its work, and a later one would crash in it."""
+
+    def again(self):
+        self.dead = True
+        return Chip(self.sectors, self.data)
+
+    def _try(self, function, *args):
+        if self.dead:
+            return -5
+        try:
+            return function(*args)
+        except nor.Cut:
+            return -5
+
+    def readblocks(self, block, buf, offset=0):
+        return self._try(super().readblocks, block, buf, offset)
+
+    def writeblocks(self, block, buf, offset=None):
+        return self._try(super().writeblocks, block, buf, offset)
+
+    def ioctl(self, op, arg=0):
+        if op != 6:
+            return super().ioctl(op, arg)
+        return self._try(super().ioctl, op, arg)
+
+
 def bundle(files):
     """The payload with `files`, [(name, content)] in order."""
     pieces = [b"OXLBUNDL", struct.pack("<H", len(files))]
@@ -63,10 +91,10 @@ class FolderBoard:
             sys.path[:] = [_SOURCE, ".frozen"]
             sys.modules["machine"] = Machine()
         self.versions = {b"old": old, b"new": new}
-        payload = bundle(new)
-        self.file = bytes(256) + payload
-        self.head = Head(BUNDLE, payload)
-        self.chip = nor.formatted(sectors, "/")
+        self.offer(b"new")
+        self.chip = Chip(sectors)
+        vfs.VfsLfs2.mkfs(self.chip)
+        nor.mount(self.chip, "/")
         os.mkdir("/app")
         os.mkdir("/app/" + first)
         for name, content in old:
@@ -81,6 +109,12 @@ class FolderBoard:
         with open(_SOURCE + "/boot.py") as file:
             self._boot = compile(file.read(), "boot.py", "exec")
         self._kept = bytes(self.chip.data)
+
+    def offer(self, name):
+        """Let the version of that name be the next update."""
+        payload = bundle(self.versions[name])
+        self.file = bytes(256) + payload
+        self.head = Head(BUNDLE, payload)
 
     def renew(self):
         """As it was at the beginning, without a record; power off."""
@@ -153,8 +187,7 @@ class SlotBoard:
 
     def __init__(self, old, new):
         self.versions = {b"old": old, b"new": new}
-        self.file = bytes(256) + new
-        self.head = Head(SLOT, new, b"esp32")
+        self.offer(b"new")
         self.chip = nor.Nor(10)
         self.chip.data[2 * nor.SECTOR : 2 * nor.SECTOR + len(old)] = old
         self._kept = bytes(self.chip.data)
@@ -186,6 +219,11 @@ class SlotBoard:
         self.Partition = Partition
         firmware.__file__ = "firmware/__init__.mpy"
 
+    def offer(self, name):
+        """Let the version of that name be the next update."""
+        self.file = bytes(256) + self.versions[name]
+        self.head = Head(SLOT, self.versions[name], b"esp32")
+
     def renew(self):
         """As it was at the beginning, with blank otadata; power off."""
         self.chip = self.chip.again()
@@ -205,23 +243,23 @@ class SlotBoard:
         """As FolderBoard.start(): what ESP-IDF's bootloader does, rollback enabled."""
         if self.chip.dead:
             self.chip = self.chip.again()
-        image = self.image
-        records = image._records(0)
+        stand_in = self.image
+        records = stand_in._records(0)
         for i in range(2):
             if records[i][2] == _PENDING:
                 records[i][2] = _ABORTED
-                image._write(0, i, records[i])
-        records = image._records(0)
-        ruling = image._active(records)
+                stand_in._write(0, i, records[i])
+        records = stand_in._records(0)
+        ruling = stand_in._active(records)
         first = 0
         if ruling >= 0:
             first = (records[ruling][0] - 1) % 2
             if records[ruling][2] == _NEW:
                 records[ruling][2] = _PENDING
-                image._write(0, ruling, records[ruling])
+                stand_in._write(0, ruling, records[ruling])
         for slot in (first, 1 - first):
             at = (2 + 4 * slot) * nor.SECTOR
-            if image.is_valid(at, 4 * nor.SECTOR):
+            if stand_in.is_valid(at, 4 * nor.SECTOR):
                 break
         else:
             raise AssertionError("nothing to boot")

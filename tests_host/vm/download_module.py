@@ -1,11 +1,10 @@
-"""What a download needs of a module, on the VM: the firmware's own session over TLS, an area in the
-virtual board's flash, and stand-ins for the rest.
+"""What a download needs of a module, on the VM: the firmware's own session over TLS, the virtual
+board's flash, and stand-ins for the rest.
 
     sys.argv[1]: a JSON file with host, port, thing, ca, cert, key (files, DER), and the folder and
     name of the flash file.
 """
 
-import asyncio
 import json
 import sys
 import time
@@ -175,12 +174,3 @@ def settings():
     """The JSON object of sys.argv[1]."""
     with open(sys.argv[1]) as file:
         return json.load(file)
-
-
-async def longest_wait(worst):
-    """A task: the longest time (ms) that the loop has kept it waiting, in worst[0]."""
-    while True:
-        began = time.ticks_ms()
-        await asyncio.sleep_ms(0)
-        worst[0] = max(worst[0], time.ticks_diff(time.ticks_ms(), began))
-        await asyncio.sleep_ms(2)

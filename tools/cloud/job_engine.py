@@ -9,12 +9,13 @@ import contextlib
 import json
 import re
 import time
+import unicodedata
 
 from tools.cloud.job_store import Execution, Job, JobStore
 
 JOB_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 DETAIL_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
-DETAIL_VALUE = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,1024}")
+MAX_DETAIL = 1024
 MAX_DETAILS = 10
 MAX_DOCUMENT = 32768
 MAX_MINUTES = 10080
@@ -48,8 +49,12 @@ def check_details(details) -> None:
     for name, value in details.items():
         if not DETAIL_NAME.fullmatch(name):
             raise bad_request(rule, "a key of statusDetails has 1 to 128 of [a-zA-Z0-9:_-]")
-        if not isinstance(value, str) or not DETAIL_VALUE.fullmatch(value):
-            raise bad_request(rule, "a value of statusDetails is a text of 1 to 1024 characters")
+        if not isinstance(value, str) or not 1 <= len(value) <= MAX_DETAIL:
+            text = f"a value of statusDetails is a text of 1 to {MAX_DETAIL} characters"
+            raise bad_request(rule, text)
+        # Controls, formats, surrogates, private use, unassigned.
+        if any(unicodedata.category(c).startswith("C") for c in value):
+            raise bad_request(rule, "a value of statusDetails has a character of category Other")
 
 
 class Engine:

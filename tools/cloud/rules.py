@@ -513,7 +513,8 @@ _TABLE = (
         "AWS IoT: Jobs",
         "doc",
         "`statusDetails` has at most 10 pairs, keys of 1 to 128 of `[a-zA-Z0-9:_-]`, values "
-        "of 1 to 1024 characters without control characters; absent, they stay as they are.",
+        "of 1 to 1024 characters, none of Unicode's category Other (`[^\\p{C}]+`: controls, "
+        "formats, private use …); absent, they stay as they are.",
     ),
     Rule(
         "job-notify",

@@ -30,7 +30,9 @@ try:
     m = w("/app")
 except OSError:
     m = 0
-print((u.sysname, u.machine, tuple(sys.implementation[1][:3]), s[0] * s[3] + m, gc.mem_free()))
+# Of a nearly full LittleFS the count of free blocks may have wrapped below 0.
+m += s[0] * s[3] if s[3] <= s[2] else 0
+print((u.sysname, u.machine, tuple(sys.implementation[1][:3]), m, gc.mem_free()))
 """
 
 _WALK = """

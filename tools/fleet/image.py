@@ -26,7 +26,7 @@ def _made(command):
     options = (
         click.option("--out", type=_OUT, required=True, metavar="FILE", help="The new image."),
         click.option("--version", metavar="A.B.C", help="Its version; default the source's."),
-        click.option("--security", type=int, default=0, metavar="N", help="Security version: 0."),
+        click.option("--security", type=int, metavar="N", help="Security version; likewise."),
         click.option("--vendor", default=VENDOR, metavar="TEXT", show_default=True),
         click.option("--model", default=ANY, metavar="BOARD", show_default=True),
     )

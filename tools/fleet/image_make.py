@@ -3,7 +3,7 @@
 import re
 import struct
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.fleet import factory_layout, image_bundle, image_header
@@ -12,6 +12,7 @@ from tools.sim import espimage, flash, romfs
 
 _VERSION_FILE = "firmware/version.py"
 _VERSION = re.compile(rb'^VERSION = b"([^"\n]*)"$', re.MULTILINE)
+_SECURITY = re.compile(rb"^SECURITY = ([0-9]{1,10})$", re.MULTILINE)
 # Without these the application does not start.
 _NEEDED = ("firmware/app", "firmware/version")
 
@@ -32,10 +33,11 @@ _SMALL_INT = 31
 
 @dataclass(frozen=True)
 class Labels:
-    """What a person says about an image that is being made. version: None for the source's."""
+    """What a person says about an image that is being made. version, security: None for the
+    source's."""
 
     version: str | None = None
-    security: int = 0
+    security: int | None = None
     vendor: str = VENDOR
     model: str = ANY
 
@@ -59,15 +61,31 @@ def _version_in(text):
     return found[0].decode("ascii", "replace")
 
 
-def _compiled(source, version):
-    """{path: bytes} of the application, compiled, with `version` in it."""
+def _security_in(text):
+    found = _SECURITY.findall(text)
+    if len(found) != 1:
+        raise ImageError(f"{_VERSION_FILE} has no line SECURITY = number")
+    return int(found[0])
+
+
+def _complete(labels, source):
+    """`labels` with the source's version and security version where a person says nothing."""
     text = _version_file(source)
-    _version_in(text)
-    image_header.version_numbers(version)
+    said = (_version_in(text), _security_in(text))
+    version = said[0] if labels.version is None else labels.version
+    security = said[1] if labels.security is None else labels.security
+    return replace(labels, version=version, security=security)
+
+
+def _compiled(source, labels):
+    """{path: bytes} of the application, compiled, with the versions of `labels` in it."""
+    image_header.version_numbers(labels.version)
+    text = _VERSION.sub(b'VERSION = b"%s"' % labels.version.encode(), _version_file(source))
+    text = _SECURITY.sub(b"SECURITY = %d" % labels.security, text)
     files = romfs.application(source)
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / "version.py"
-        changed.write_bytes(_VERSION.sub(b'VERSION = b"%s"' % version.encode(), text))
+        changed.write_bytes(text)
         files[_VERSION_FILE] = changed
         try:
             return romfs.compiled(files)
@@ -75,14 +93,14 @@ def _compiled(source, version):
             raise ImageError(str(error)) from None
 
 
-def _image(kind, chip, payload, labels, version):
+def _image(kind, chip, payload, labels):
     header = image_header.of_payload(
         payload,
         kind=kind,
         vendor=labels.vendor,
         model=labels.model,
         chip=chip,
-        version=version,
+        version=labels.version,
         security=labels.security,
     )
     return header.pack() + payload
@@ -90,18 +108,18 @@ def _image(kind, chip, payload, labels, version):
 
 def bundle(labels, source=romfs.ROOT):
     """The image of kind bundle: `.mpy` files without native code. Raises ImageError."""
-    version = labels.version or source_version(source)
-    files = {name: data for name, data in _compiled(source, version).items() if "/" in name}
-    return checked(_image(BUNDLE, ANY, image_bundle.pack(files), labels, version))
+    labels = _complete(labels, source)
+    files = {name: data for name, data in _compiled(source, labels).items() if "/" in name}
+    return checked(_image(BUNDLE, ANY, image_bundle.pack(files), labels))
 
 
 def slot(labels, chip, source=romfs.ROOT):
     """The image that a virtual module boots from a slot: one segment, a ROMFS of the application
     with its boot scripts. Raises ImageError."""
-    version = labels.version or source_version(source)
-    rom = romfs.image(_compiled(source, version))
+    labels = _complete(labels, source)
+    rom = romfs.image(_compiled(source, labels))
     payload = espimage.build([(espimage.DROM[chip], rom)], chip)
-    return checked(_image(SLOT, chip, payload, labels, version))
+    return checked(_image(SLOT, chip, payload, labels))
 
 
 def wrap(data, labels, chip=None):
@@ -110,11 +128,12 @@ def wrap(data, labels, chip=None):
     Raises ImageError."""
     if labels.version is None:
         raise ImageError("say which version of ExpressLink is in it: --version")
+    labels = replace(labels, security=labels.security or 0)
     payload = application_in(data)
     image = _slot_payload(payload, chip)
     if _about(image) is None:
         raise ImageError("it is no application: a bootloader?")
-    return checked(_image(SLOT, _chip_of(image), payload, labels, labels.version))
+    return checked(_image(SLOT, _chip_of(image), payload, labels))
 
 
 def application_in(data):

@@ -90,6 +90,7 @@ class Console:
         self._editing = sys.stdin.isatty()
         self._event = None
         self._told = len(module.lines)
+        self._running = module.lines[0]
         self._waiting = 0
         self._pasting = False
         self._lines = queue.Queue()
@@ -117,7 +118,7 @@ class Console:
                 self._waiting = 0
             self._listen()
             self._look_at_event()
-            self._look_at_portal()
+            self._look_at_lines()
 
     def _read_input(self):
         while True:
@@ -177,12 +178,15 @@ class Console:
             self._event = level
             self._show(f"[EVENT pin {'high' if level else 'low'}]")
 
-    def _look_at_portal(self):
-        # Where a browser finds CONFMODE's page.
+    def _look_at_lines(self):
+        # Where a browser finds CONFMODE's page, and what runs when that has changed.
         while self._told < len(self._module.lines):
             line = self._module.lines[self._told]
             self._told += 1
-            if line.startswith("portal http"):
+            changed = line.startswith("running ") and line != self._running
+            if changed:
+                self._running = line
+            if changed or line.startswith("portal http"):
                 self._show(f"[{line}]")
 
     def _show(self, text):

@@ -17,6 +17,8 @@ _DEVICE = Path(__file__).parent / "device"
 _START = _DEVICE / "start.py"
 _LAUNCHER = Path(__file__).parent / "vm.py"
 
+# KiB of 32-bit words that a frozen application's names may take, over and above the heap.
+_NAMES = 80
 # Heap in KiB of 32-bit words without --heap: plenty; a board has 150 to 200.
 _PLENTY = 2048
 
@@ -99,6 +101,9 @@ class Vm:
             "source": str(self._options.source) if tree else None,
             "application": application or boot.image is not None,
             "ballast": self._ballast,
+            # A frozen application's names are not in the heap (sim_names).
+            "heap": self.heap,
+            "names": _NAMES if self._compiled and (application or boot.image) else 0,
             "run_main": boot.run_main,
             "repl": self._options.repl is not None,
             "portal_port": self._options.portal_port,
@@ -147,14 +152,16 @@ class Vm:
             raise VmError(f"cannot start {self._options.vm}: {error.strerror}") from None
 
     def _command(self, names):
-        own = ["-X", f"heapsize={self.heap}wK"]
+        frozen = self._compiled and "app" in names
+        heap = self.heap + (_NAMES if frozen else 0)
+        own = ["-X", f"heapsize={heap}wK"]
         if self._options.repl is not None:
             own.append("-i")
         own += [str(_START), str(self._state)]
         if self._options.vm:
             # A VM that maps nothing reads the images into its heap.
             size = sum((self._state / f"{name}.img").stat().st_size for name in names)
-            own[1] = f"heapsize={self.heap + size // 1024 + 1}wK"
+            own[1] = f"heapsize={heap + size // 1024 + 1}wK"
             return [_executable(self._options.vm), *own, *(f"{name}=" for name in names)]
         maps = [f"{name}={self._state / name}.img" for name in names]
         maps.append(f"registers={self._state / 'registers.bin'}+")

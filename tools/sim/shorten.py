@@ -83,6 +83,17 @@ def _class_names(tree):
                     yield getattr(target, "id", None)
 
 
+def _inherits(tree):
+    """Whether a class here has its base in another file."""
+    here = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    return any(
+        not isinstance(base, ast.Name) or base.id not in here
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+    )
+
+
 def _globals_of(tree):
     """What the module defines for itself and others."""
     for node in tree.body:
@@ -156,6 +167,9 @@ class Shortener:
             for name in self._attributes_of(tree)
             if name and _private(name) and self._attributes[name] == 1
         } - self._texts
+        if _inherits(tree):
+            # The base's attributes have short names too, and these could be the same.
+            attributes.clear()
         renamer = _Renamer(
             {name: f"_{i}" for i, name in enumerate(sorted(names))},
             {name: f"_{i}" for i, name in enumerate(sorted(attributes))},

@@ -102,8 +102,6 @@ def run(disk, rom, standins):
     host = _install_standins(disk, boot, standins)
     gc.collect()
     host.registers.put("standin_heap", gc.mem_alloc())
-    for size in range(boot["ballast"], 0, -_BLOCK):
-        host.ballast.append(bytearray(max(0, min(size, _BLOCK) - _OBJECT)))
     mounted = _mount_flash()
     sys.path[:] = ["", ".frozen", "/lib"]
     if boot["application"]:
@@ -113,6 +111,11 @@ def run(disk, rom, standins):
         vfs.mount(application[0], "/rom", readonly=True)
         sys.path.insert(1, "/rom")
     sys.argv.clear()
+    if boot["names"]:
+        _keep.append(host.load("sim_names").settle("/rom", boot["heap"], boot["names"]))
+        del sys.modules["sim_names"]
+    for size in range(boot["ballast"], 0, -_BLOCK):
+        host.ballast.append(bytearray(max(0, min(size, _BLOCK) - _OBJECT)))
     gc.collect()
     if mounted and _run("boot.py"):
         for path in sys.path:

@@ -1,0 +1,66 @@
+"""Tells the cloud how far a download has got, and hears of a job that was cancelled (guide 7.2).
+
+The least of AWS IoT Jobs that does it: there is little memory left while a file is being loaded.
+"""
+
+import asyncio
+
+from micropython import const
+
+from firmware.cloud.session import SessionError
+from firmware.log import INFO, log
+
+# Between two reports.
+_PAUSE_MS = const(2000)
+
+_BLOCK = const(4096)
+
+
+def _blocks(size):
+    return (size + _BLOCK - 1) // _BLOCK
+
+
+class Progress:
+    """Reports of one job in progress. job: its id (str); version: of its execution.
+
+    `refused`: the cloud does not take one. Mostly the job has been cancelled, or has timed out; it
+    is for others to find out."""
+
+    def __init__(self, session, thing, job, version):
+        self._session = session
+        self._topic = b"$aws/things/" + thing + b"/jobs/" + job.encode() + b"/update"
+        self._version = version
+        self.refused = False
+        session.route(self._topic + b"/accepted", self._accepted)
+        session.route(self._topic + b"/rejected", self._rejected)
+
+    def close(self):
+        """No longer be there for answers."""
+        self._session.route(self._topic + b"/accepted", None)
+        self._session.route(self._topic + b"/rejected", None)
+
+    async def run(self, receiver):
+        """Report whenever there is something new, until cancelled."""
+        told = -1
+        while True:
+            if receiver.done != told:
+                told = receiver.done
+                blocks = b"%d/%d" % (_blocks(told), _blocks(receiver.size))
+                log(INFO, "ota: received", blocks.decode())
+                try:
+                    await self._session.post(
+                        self._topic,
+                        b'{"status":"IN_PROGRESS","expectedVersion":%d,'
+                        b'"statusDetails":{"receive":"%s"}}' % (self._version, blocks),
+                        0,
+                    )
+                except (SessionError, MemoryError):
+                    # The download sees that the connection is lost; and it does without reports.
+                    return
+            await asyncio.sleep_ms(_PAUSE_MS)
+
+    def _accepted(self, payload):
+        self._version += 1
+
+    def _rejected(self, payload):
+        self.refused = True
