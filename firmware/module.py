@@ -163,16 +163,16 @@ class Module:
 
     def _resume(self):
         """Go on with what was begun before the restart: an update, or credentials that a person
-        has entered over Bluetooth."""
+        has entered over Bluetooth. Raises MemoryError: a version on trial fails with it."""
+        self.updates.start()
         try:
-            self.updates.start()
             if self.store.read("candidate"):
                 from firmware.confmode.candidate import Trial
 
                 self.confmode = Trial(self)
         except MemoryError:
             # The next start tries again: not to start at all would be worse.
-            log(ERROR, "module: no memory to go on with")
+            self.conf_result = b"no memory to try it"
 
     async def _run(self):
         asyncio.get_event_loop().set_exception_handler(_task_failed)

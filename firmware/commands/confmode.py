@@ -27,6 +27,8 @@ async def confmode(module, command):
         raise AtError(PARAMETER, b"key, 8 to 63 ASCII characters")
     if module.session.connected():
         raise AtError(ACTIVE)
+    if module.updates.trial:
+        raise AtError(ACTIVE, b"version on trial")
     if module.confmode:
         raise AtError(MODE, b"in CONFMODE")
     if module.mode.state == mode.IDLE:

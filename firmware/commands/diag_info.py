@@ -45,12 +45,27 @@ def _confmode(module):
     return module.confmode.status() if module.confmode else module.conf_result
 
 
+def _slot(module):
+    from firmware.ota import slots
+
+    return slots.running() + (b" trial" if slots.on_trial() else b"")
+
+
+def _updates(module):
+    record = module.updates.record
+    if record:
+        return b"%s %s" % (record.job.encode(), record.name())
+    return module.updates.status
+
+
 # In the order in which they are shown.
 _LINES = (
     (b"mode", lambda m: m.mode.name()),
     (b"reason", lambda m: m.mode.reason),
     (b"version", lambda m: m.config.get(b"Version")),
     (b"board", lambda m: m.board.name.encode()),
+    (b"slot", _slot),
+    (b"failed-starts", lambda m: b"%d" % m.failed),
     (b"uptime", lambda m: b"%d" % m.uptime),
     (b"reset-cause", _cause),
     (b"wifi", _wifi),
@@ -69,6 +84,7 @@ _LINES = (
     (b"defender", _defender),
     (b"identity", _identity),
     (b"confmode", _confmode),
+    (b"updates", _updates),
 )
 
 

@@ -31,6 +31,9 @@ def sleep(module, command):
         raise AtError(ACTIVE)
     if module.confmode:
         raise AtError(MODE, b"in CONFMODE")
+    if module.updates.trial:
+        # A sleep would end it, or keep it from connecting.
+        raise AtError(ACTIVE, b"version on trial")
     mode = command.suffix or _IDLE
 
     async def fall_asleep():

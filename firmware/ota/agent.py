@@ -144,6 +144,10 @@ class Agent:
                 raise
             log(WARNING, "ota: report refused:", error.code)
             self.tell(b"REPORT FAILED " + error.code)
+        from firmware.ota import desk
+
+        # Again: a power cut may have come between the host's word and this.
+        desk.empty(self.module, record)
         self._forget()
 
     def _forget(self):

@@ -71,6 +71,10 @@ class Record:
         """Where the job has got to."""
         return self.data["phase"]
 
+    def name(self):
+        """The phase's name as bytes."""
+        return _NAMES[self.phase].encode()
+
     @property
     def job(self):
         """The job's id (str)."""

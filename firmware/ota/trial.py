@@ -5,6 +5,7 @@ within ten minutes, or when it restarts before, the one before it runs again and
 """
 
 import asyncio
+import sys
 import time
 
 from micropython import const
@@ -21,6 +22,10 @@ _LONGEST_MS = const(600000)
 _PAUSE_MS = const(2000)
 
 
+class Unproven(Exception):
+    """The version was not accepted in time; the argument (bytes) says why."""
+
+
 async def settle(module):
     """Find out which version runs, and prove it or tell of its failure."""
     record = module.updates.record
@@ -29,7 +34,21 @@ async def settle(module):
         why = data.get("why", "restarted before it was accepted")
         slots.forget()
         _tell(module, record, "FAILED", why, b"FAILED " + why.encode())
-    elif not slots.on_trial() or await _proven(module, record):
+    else:
+        why = b""
+        if slots.on_trial():
+            module.updates.trial = True
+            try:
+                await _prove(module)
+            except Unproven as error:
+                why = error.args[0]
+            except Exception as error:  # noqa: BLE001
+                # A version that cannot do this is not fit for anything.
+                sys.print_exception(error)
+                why = b"internal error, " + type(error).__name__.encode()
+            if why:
+                await _give_up(module, record, why)
+            module.updates.trial = False
         version = data["version"]
         _tell(module, record, "SUCCEEDED", "accepted " + version, b"APPLIED " + version.encode())
 
@@ -40,23 +59,35 @@ def _tell(module, record, status, reason, detail):
     module.updates.told = True
 
 
-async def _proven(module, record):
-    """True when the cloud has accepted this version, which is then marked valid; else it restarts
-    and does not return."""
+async def _prove(module):
+    """Have the cloud accept this version, which is then marked valid. Raises Unproven."""
     session = module.session
     started = time.ticks_ms()
     why = b"not connected"
-    while not session.connected():
-        if time.ticks_diff(time.ticks_ms(), started) > _LONGEST_MS:
-            why = b"not accepted in 10 minutes: " + why
-            log(WARNING, "ota: version on trial:", why)
-            record.keep(why=why.decode())
-            await module.restart()
+    while True:
         try:
+            if session.connected():
+                slots.confirm()
+                log(INFO, "ota: version accepted")
+                return
             await session.connect()
+            continue
         except ConnectError as error:
             why = error.args[0]
-            await asyncio.sleep_ms(_PAUSE_MS)
-    slots.confirm()
-    log(INFO, "ota: version accepted")
-    return True
+        except OSError as error:
+            why = b"flash refuses, errno %d" % (error.errno or 0)
+        except MemoryError:
+            why = b"no memory"
+        if time.ticks_diff(time.ticks_ms(), started) > _LONGEST_MS:
+            raise Unproven(why)
+        await asyncio.sleep_ms(_PAUSE_MS)
+
+
+async def _give_up(module, record, why):
+    """Restart, so that the version before this one runs again."""
+    log(WARNING, "ota: version on trial not accepted:", why)
+    try:
+        record.keep(why="not accepted: " + why.decode())
+    except OSError as error:
+        log(WARNING, "ota: reason not stored, errno", error.errno)
+    await module.restart()

@@ -30,7 +30,8 @@ class Watch:
     while it is being read (`mailbox.Mailbox`). told: something is to be looked into. status: what
     became of the last look, for DIAG INFO (bytes). stopped: the endpoint closes the connection
     when it is asked for jobs, so it is not asked again before a restart. works: it was asked with
-    success. connection: the last one in which notifications were subscribed to.
+    success. trial: the running version is to be proved. connection: the last one in which
+    notifications were subscribed to.
     """
 
     def __init__(self, module):
@@ -42,6 +43,7 @@ class Watch:
         self.status = b""
         self.connection = 0
         self.busy = False
+        self.trial = False
         self.works = False
         self._after = 0
 
