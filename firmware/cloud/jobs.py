@@ -291,7 +291,7 @@ class Jobs:
             self.strays += 1
             return
         try:
-            answer = _TOO_LONG if payload is None else self._read(payload, bad)
+            answer = self._read(payload, bad)
         except MemoryError:
             answer = _TOO_LONG if len(payload) > _LARGE else _NO_MEMORY
         except (ValueError, TypeError):
@@ -305,6 +305,8 @@ class Jobs:
 
     def _read(self, payload, bad):
         """The answer, None when it is another request's. Raises ValueError, TypeError."""
+        if payload is None:
+            return _TOO_LONG
         answer = json.loads(payload)
         if not isinstance(answer, dict):
             raise ValueError

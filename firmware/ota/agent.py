@@ -17,6 +17,7 @@ from firmware.log import INFO, WARNING, log
 from firmware.ota import record as records
 from firmware.ota.fault import Fault
 from firmware.ota.record import HOST, LOADING, MODULE, OFFERED, READY, REPORT
+from firmware.ota.work import drop
 from lib.mqtt_codec import BY_SERVER, MQTTException
 
 _CERTIFICATES = (103, 107, 204)
@@ -211,7 +212,7 @@ class Agent:
         return None
 
     def _tidy(self):
-        self.module.updates.drop(" agent fault ")
+        drop(self.module.updates, " agent fault ")
 
     def _possible(self, job):
         """Raise Fault for a job that could only fail."""

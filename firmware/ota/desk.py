@@ -51,6 +51,12 @@ def _to(record, phase, **values):
         raise AtError(OTA, b"not stored, errno %d" % (error.errno or 0)) from None
 
 
+def _look(watch):
+    """Have the agent look into it, now or at the next connection."""
+    watch.after = 0
+    watch.notified(None)
+
+
 def accept(module):
     """OTA ACCEPT (7.2.3): let it be downloaded, now or at the next connection."""
     from firmware.ota import record as phases
@@ -59,7 +65,7 @@ def accept(module):
     if not record or record.phase != phases.OFFERED:
         raise AtError(OTA, b"nothing is proposed")
     _to(record, phases.LOADING)
-    module.updates.told = True
+    _look(module.updates)
 
 
 def mailbox(module):
@@ -124,7 +130,7 @@ def activate(module):
         why = error.args[0] if isinstance(error.args[0], bytes) else b"flash refuses"
         _to(record, phases.REPORT, status="FAILED", reason=why.decode())
         empty(module, record)
-        watch.told = True
+        _look(watch)
         raise AtError(OTA, why) from None
 
 
@@ -141,7 +147,7 @@ def close(module):
         return
     _to(record, phases.REPORT, status="SUCCEEDED", reason="closed by the host")
     empty(module, record)
-    module.updates.told = True
+    _look(module.updates)
 
 
 def flush(module):
@@ -159,4 +165,4 @@ def flush(module):
     if not (loading and watch.busy):
         # Else the download is in it, and empties it when it ends.
         empty(module, record)
-    watch.told = True
+    _look(watch)

@@ -20,6 +20,7 @@ from firmware.events import OTA
 from firmware.log import INFO, WARNING, log
 from firmware.ota.fault import Fault
 from firmware.ota.record import LOADING, MODULE, READY, REPORT
+from firmware.ota.work import drop
 
 # Bytes between two notes of how far it has got: each costs a write to flash.
 _NOTE = const(65536)
@@ -112,7 +113,7 @@ class Loader:
 
     def _tidy(self, keep=""):
         """Drop what the last step has needed; `keep`: names with a space around each."""
-        self._module.updates.drop(" loading fault job " + keep)
+        drop(self._module.updates, " loading fault job " + keep)
 
     def _empty(self):
         from firmware.ota import desk

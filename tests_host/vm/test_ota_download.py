@@ -466,8 +466,11 @@ def test_what_the_look_has_against_it_ends_the_download(cloud, settings, job):
         check_quiet(module)
     """
     before = settings.flash.read_bytes()
+    downloads = len(cloud.control.downloads())
     assert start(script, settings()) == ["b'not for us' 0"]
     assert settings.flash.read_bytes() == before
+    # It is not tried by HTTPS too.
+    assert len(cloud.control.downloads()) - downloads == ("web" in job)
 
 
 @pytest.mark.parametrize(
@@ -508,7 +511,6 @@ def test_flash_that_fails(cloud, settings, job):
         r = Receiver(SIZE, a)
         def broken(offset, data):
             raise OSError(5)
-        tick = Ticks()
         def tick():
             if r.done > 20000:
                 a.write = broken
@@ -517,8 +519,10 @@ def test_flash_that_fails(cloud, settings, job):
             job.url = S["url"].encode()
         print(await run(module, job, r, tick), r.done)
     """
+    downloads = len(cloud.control.downloads())
     why = start(script, settings())[0]
     assert why.startswith("Failed flash fault, errno 5 2")
+    assert len(cloud.control.downloads()) - downloads == ("web" in job)
 
 
 FAST = (

@@ -257,6 +257,47 @@ async def test_the_same_wrong_block_again_and_again():
     assert len(cloud.requests) <= 17
 
 
+async def test_a_block_that_is_shorter_than_it_says():
+    cloud = Cloud()
+    cloud.answer = lambda request: [dict(m, p=m["p"][1:]) for m in cloud.all(request)]
+    error = await fetch(cloud)
+    assert error.args == (b"stream sends other blocks than the job says",), error
+
+
+async def test_blocks_of_another_file():
+    cloud = Cloud()
+
+    def answer(request):
+        messages = cloud.all(request)
+        return [dict(m, f=1, p=bytes(len(m["p"]))) for m in messages] + messages
+
+    cloud.answer = answer
+    assert await fetch(cloud) is None
+
+
+async def test_a_loss_is_seen_by_what_comes_after_it():
+    """Not only by a silence of two seconds, as at the file's end."""
+    for ordered in (False, True):
+        lost = [3, 9, 13]
+        cloud = Cloud()
+
+        def answer(request, cloud=cloud, lost=lost):
+            messages = []
+            for message in cloud.all(request):
+                if message["i"] in lost:
+                    lost.remove(message["i"])
+                else:
+                    messages.append(message)
+            return messages
+
+        cloud.answer = answer
+        receiver = Receiver(SIZE, Memory())
+        receiver._area.ordered = receiver._ordered = ordered
+        began = time.ticks_ms()
+        assert await fetch(cloud, receiver) is None and not lost
+        assert time.ticks_diff(time.ticks_ms(), began) < 1900
+
+
 async def test_rubbish_in_place_of_messages():
     cloud = Cloud()
     rubbish = (b"", None, b"\xff", os.urandom(100), encode(7), encode({"c": 7}), b"\x9b" * 20)
