@@ -22,6 +22,10 @@ _TOPIC_BYTES = const(256)
 _SLASHES = const(7)
 
 
+# What the cloud sends of itself to a thing.
+_OWN = b"$aws/things/"
+
+
 class TopicError(ValueError):
     """A topic that the cloud would not accept."""
 
@@ -157,6 +161,10 @@ class Messages:
 
     def arrived(self, topic, payload):
         """Queue a message. topic: bytes; payload: bytes or a view, copied here."""
+        index = self._index_of(topic)
+        if not index and topic.startswith(_OWN):
+            # An answer that came too late for those parts of the module that have asked.
+            return
         size = len(topic) + len(payload)
         if len(payload) > MESSAGE_BYTES or len(topic) > _TOPIC_BYTES:
             self.discarded(topic[:_TOPIC_BYTES], len(payload))
@@ -168,7 +176,6 @@ class Messages:
         if payload is None:
             self._lose(topic)
             return
-        index = self._index_of(topic)
         self._waiting.append((index, topic, payload))
         self._bytes += size
         self._events.put(events.MSG, index)

@@ -273,6 +273,8 @@ class Defender:
 
 def _code(payload):
     """The value of ErrorCode in a rejection."""
+    if payload is None:
+        return b"too long"
     try:
         parts = bytes(payload[:_HEAD]).split(b'"ErrorCode"', 1)
         words = parts[-1].split(b'"', 2)

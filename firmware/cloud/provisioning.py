@@ -182,7 +182,7 @@ async def _ask(session, late, step, topic, request, judge):
         nonlocal lack
         try:
             if len(came) < _QUEUE:
-                came.append((good, bytes(payload)))
+                came.append((good, bytes(payload or b"")))
         except MemoryError:
             lack = True
 

@@ -7,7 +7,6 @@ on from the record.
 """
 
 import gc
-from errno import ECONNRESET
 
 from firmware import events
 from firmware.cloud.execution import JobError, detail_text
@@ -18,7 +17,6 @@ from firmware.ota import record as records
 from firmware.ota.fault import Fault
 from firmware.ota.record import HOST, LOADING, MODULE, OFFERED, READY, REPORT
 from firmware.ota.work import drop
-from lib.mqtt_codec import BY_SERVER, MQTTException
 
 _CERTIFICATES = (103, 107, 204)
 
@@ -28,7 +26,6 @@ async def run(module):
     more to do. Raises MemoryError, OSError of the flash; what the network does is dealt with."""
     agent = Agent(module)
     watch = module.updates
-    session = module.session
     try:
         await agent.open()
         while await agent.step():
@@ -40,28 +37,11 @@ async def run(module):
         watch.status = b"given up, subscription refused"
     except SessionError as error:
         watch.status = b"jobs: " + (error.args[0] or b"connection lost")
-        if not watch.works and not session.connected() and _by_peer(session.lost):
-            # Asking again would cost the host its connection again.
-            watch.stopped = True
-            watch.status = b"given up, closed by the endpoint"
-            log(
-                WARNING,
-                "ota: the endpoint closes the connection, does the policy allow",
-                agent.topic,
-                "? No updates before a restart",
-            )
     except JobError as error:
         watch.retry(b"jobs: " + error.code)
     finally:
         await agent.close()
     return False
-
-
-def _by_peer(reason):
-    """True when a connection that ended for `reason` was ended by the endpoint."""
-    if isinstance(reason, MQTTException):
-        return reason.code == BY_SERVER
-    return isinstance(reason, OSError) and reason.errno == ECONNRESET
 
 
 class Agent:

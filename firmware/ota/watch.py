@@ -18,11 +18,13 @@ class Watch:
     """module: the application's parts (`module.Module`).
 
     record: the job that is being dealt with (`record.Record`), or None. mailbox: the host's image
-    while it is being read (`mailbox.Mailbox`). told: something is to be looked into. status: what
-    became of the last look, for DIAG INFO (bytes). stopped: the endpoint closes the connection
-    when it is asked for jobs, so it is not asked again before a restart. works: it was asked with
-    success. trial: the running version is to be proved. connection: the last one in which
-    notifications were subscribed to. after: not before this uptime (seconds).
+    while it is being read (`mailbox.Mailbox`). trial: the running version is to be proved. status:
+    what became of the last look, for DIAG INFO (bytes).
+
+    told: something is to be looked into. after: not before this uptime (seconds). connection: the
+    last one in which notifications were subscribed to. works: jobs were asked for with success.
+    cuts: connections that the endpoint has ended at it, one after the other. stopped: too many,
+    so nothing is asked before a restart.
     """
 
     def __init__(self, module):
@@ -36,6 +38,7 @@ class Watch:
         self.busy = False
         self.trial = False
         self.works = False
+        self.cuts = 0
         self.after = 0
 
     def start(self):

@@ -2,9 +2,16 @@
 
 import gc
 import sys
+from errno import ECONNRESET
+
+from micropython import const
 
 from firmware.borrowed import drop as forget
 from firmware.log import WARNING, log
+from lib.mqtt_codec import BY_SERVER, MQTTException
+
+# Connections that may end by updates, one after the other, before there are no more updates.
+_CUTS = const(3)
 
 # What is used besides the parts of this package.
 _LIBRARIES = (
@@ -17,6 +24,8 @@ _CLOUD = " firmware.cloud.jobs firmware.cloud.execution "
 async def run(module, trial):
     """Find out what has become of a `trial`, or deal with jobs until there is nothing left to do.
     Raises MemoryError, and what nobody has foreseen."""
+    watch = module.updates
+    before = _mark(watch)
     try:
         if trial:
             from firmware.ota import trial as trials
@@ -28,9 +37,43 @@ async def run(module, trial):
     finally:
         trials = None
         try:
-            drop(module.updates)
+            drop(watch)
         except MemoryError:
             log(WARNING, "ota: no memory to drop modules with")
+        _count(module, before)
+
+
+def _mark(watch):
+    """How far the job has got."""
+    record = watch.record
+    return record and (record.phase, record.data["done"])
+
+
+def _count(module, before):
+    """Give up where updates cost the host its connection: what a policy forbids is answered by
+    closing it, and by nothing else."""
+    watch = module.updates
+    session = module.session
+    if session.connected() or _mark(watch) != before:
+        watch.cuts = 0
+    elif by_peer(session.lost):
+        watch.cuts += 1
+        # The first time that jobs are asked for there is hardly another reason.
+        if watch.cuts >= (_CUTS if watch.works else 1):
+            watch.stopped = True
+            watch.status = b"given up, closed by the endpoint"
+            log(
+                WARNING,
+                "ota: the endpoint closes the connection, does the policy allow jobs and"
+                " streams? No updates before a restart",
+            )
+
+
+def by_peer(reason):
+    """True when a connection that ended for `reason` was ended by the endpoint."""
+    if isinstance(reason, MQTTException):
+        return reason.code == BY_SERVER
+    return isinstance(reason, OSError) and reason.errno == ECONNRESET
 
 
 async def _round(module):

@@ -110,13 +110,8 @@ def test_the_list_of_clauses():
             parent = number.rsplit(".", 1)[0]
             # The guide numbers a few paragraphs without a heading over them.
             assert parent in clauses or parent in ("4.1.1", "5.1.1", "7.1.1", "7.5.1", "9.1")
-    for clause in clauses.values():
-        if clause.planned:
-            assert (
-                clause.chapter in ("7", "D")
-                or clause.number in ("Table 5",)
-                or (clause.number.startswith("3.6.5"))
-            )
+    # Everything of the guide is built.
+    assert not [clause.number for clause in clauses.values() if clause.planned]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tools.fleet import image_bundle, image_header, image_make
 # What an update, and its proof, can do without.
 _WITHOUT = (
     *("confmode*", "provisioning.py", "newcomer.py", "defender.py", "messaging.py", "sleep.py"),
-    *("services.py", "diag_network.py", "certificates.py", "certificate_reply.py"),
+    *("services.py", "diag_network.py", "certificates.py"),
     *("renew.py", "renewal.py", "web.py", "mailbox.py", "http.py", "http_client.py", "icmp.py"),
     *("keypair.py", "p256_key.py", "csr.py", "der_writer.py", "hmac_sha256.py", "rsa.py"),
 )
