@@ -24,7 +24,7 @@ from firmware.config.dictionary import Dictionary
 from firmware.config.store import Store
 from firmware.events import Events
 from firmware.log import WARNING, log
-from firmware.messages import Messages
+from firmware.messages import RESERVE, Messages
 from firmware.net.clock import Clock
 from firmware.net.wifi import Wifi
 from firmware.ota.watch import Watch
@@ -103,7 +103,7 @@ def _connect(made, rtc):
         module.tls_context,
         (buffers.RECEIVED, buffers.SENT),
     )
-    made.updates = Watch(made)
+    made.updates = Watch(made, module.heap_free, *_updates_heap())
     made.writer = Writer(board.uart, TXBUF - _TX_MARGIN, 10000000 // BAUD, profile)
     made.engine = Engine(
         board.uart,
@@ -115,6 +115,15 @@ def _connect(made, rtc):
         OCCASIONAL,
         made,
     )
+
+
+def _updates_heap():
+    """Bytes of heap that have to be free before the code of updates is loaded, and how many more
+    before it is for the first time: each name in a file costs a place in MicroPython's table, for
+    ever. Frozen code costs much less."""
+    if getattr(firmware, "__file__", "").startswith("/app/"):
+        return 5 * RESERVE, 3 * RESERVE
+    return 4 * RESERVE, 0
 
 
 def _provide(made):

@@ -252,6 +252,8 @@ class Link(asyncio.Event):
         for sock in (self.sock, self._raw):
             if sock is not None:
                 sock.close()
+        # asyncio's queue may know a task of ours for a while after its end, and so this object.
+        self.sock = self._raw = None
         self.set()
         if self.failed_stage == UP and self._on_end is not None:
             self._on_end(reason)

@@ -70,7 +70,8 @@ class Reader:
             rx = self._rx
             end = 0
             yield core._io_queue.queue_read(link.sock)
-            while True:
+            # A callback may have ended it.
+            while link.reason is None:
                 n = link.sock.readinto(rx[end:] if end else rx)
                 if n:
                     link.heard = True

@@ -94,52 +94,63 @@ class Agent:
         if record is not self.record or record.phase == REPORT:
             return True
         if head is None:
-            self._withdrawn(record)
+            await self._withdrawn(record)
             return True
         if record.phase == LOADING:
             return False
         return await self._others(record)
 
-    async def _find(self, job):
-        """The execution of `job`, None when it is over for the cloud."""
+    async def _find(self, job, ended=b""):
+        """The execution of `job`, None when it is over for the cloud, unless it is as `ended`."""
         try:
             found = await self.jobs.describe(job)
         except JobError as error:
             if error.gone:
                 return None
             raise
-        return found if found.status in (b"QUEUED", b"IN_PROGRESS") else None
+        return found if found.status in (b"QUEUED", b"IN_PROGRESS", ended) else None
 
     async def _report(self, record):
         """Tell the cloud how a job has ended (D35)."""
         data = record.data
-        head = await self._find(record.job)
+        status = data["status"].encode()
+        head = await self._find(record.job, status)
         try:
             if head is None:
                 raise JobError(b"TerminalStateReached")
-            await self.jobs.update(
-                head, data["status"].encode(), {"reason": detail_text(data["reason"].encode())}
-            )
+            # Else it was told before the power, or the connection, was lost.
+            if head.status != status:
+                reason = detail_text(data["reason"].encode())
+                await self.jobs.update(head, status, {"reason": reason})
         except JobError as error:
             if not error.gone:
                 raise
             log(WARNING, "ota: report refused:", error.code)
             self.tell(b"REPORT FAILED " + error.code)
+        # Again: a power cut may have come between the host's word and this.
+        await self._empty(record)
+        self._forget()
+
+    async def _empty(self, record):
+        """Give back what the image of `record` takes up."""
         from firmware.ota import desk
 
-        # Again: a power cut may have come between the host's word and this.
         desk.empty(self.module, record)
-        self._forget()
+        if record.type == MODULE:
+            from firmware.ota import slots
+
+            try:
+                await slots.tidy()
+            except OSError as error:
+                log(WARNING, "ota: not tidied, errno", error.errno)
 
     def _forget(self):
         self.record.remove()
         self.module.updates.record = None
 
-    def _withdrawn(self, record):
+    async def _withdrawn(self, record):
         """The job was cancelled, has timed out or was deleted in the cloud."""
-        from firmware.ota import desk
-
-        desk.empty(self.module, record)
+        await self._empty(record)
         self._forget()
         self.tell(b"CANCELED")
 

@@ -6,6 +6,7 @@ Imported for one job.
 from micropython import const
 
 from firmware.at.errors import AtError
+from firmware.borrowed import drop
 from firmware.ota.fault import Fault
 
 # What a file of certificates may have: it lies in memory as a whole. The roots of AWS take 5,888.
@@ -25,14 +26,19 @@ def key(kind):
 async def apply(module, kind, data):
     """Verify the certificates in `data` as those that a host brings by CONF, and keep them.
 
-    kind: 103, 107 or 204; data: the file (bytes), PEM or DER. New roots are on trial until a
-    connection with them has worked (D13). Raises CertificateError. Gives way to other tasks."""
-    from firmware.config import renewal
-
+    kind: 103, 107 or 204; data: the file (bytes or bytearray), PEM or DER. New roots are on trial
+    until a connection with them has worked (D13). Raises CertificateError. Gives way to other
+    tasks."""
     if len(data) > MAX_BYTES:
         raise CertificateError(b"file of certificates over %d bytes" % MAX_BYTES)
     try:
-        await renewal.renew(module, key(kind), _read(data))
+        found = _read(data)
+        # Not needed any more, neither is what has read it: what comes now is large.
+        data = None
+        drop(" lib.pem ")
+        from firmware.config import renewal
+
+        await renewal.renew(module, key(kind), found)
     except AtError as error:
         raise CertificateError(error.detail)
     except ValueError as error:
@@ -44,4 +50,4 @@ def _read(data):
     from firmware.config.bundle import split
     from lib import pem
 
-    return pem.decode(data) if pem.BEGIN in data else split(data)
+    return pem.decode(data) if pem.BEGIN in data else split(bytes(data))

@@ -100,7 +100,8 @@ def empty(module, record):
         else:
             from firmware.ota import slots
 
-            slots.forget()
+            # Installed is only what has been verified.
+            slots.forget("slot" in record.data or not record.data["done"])
     except Exception as error:  # noqa: BLE001
         log(WARNING, "ota: not emptied:", repr(error))
 

@@ -107,7 +107,10 @@ class Folders:
         _remove(_APP + self._letter + _FRESH)
         write(self._letter, VALID)
 
-    def forget(self):
+    def leave(self):
+        """Nothing: boot.py leaves a version that is pending, and a damaged record is none."""
+
+    def forget(self, verified):
         _remove(_IMAGE)
         record = read()
         if record and record[0] != self._letter:
@@ -115,8 +118,13 @@ class Folders:
             write(self._letter, VALID)
         # A version that has run is kept, in case that the running one gets lost.
         if _exists(self._target + _FRESH):
-            # Its files are removed by the next install().
+            # Its files are removed by tidy(), or by the next install().
             os.rename(self._target, _PART)
+
+    async def tidy(self):
+        from firmware.ota import unpack
+
+        await unpack.remove(_PART)
 
 
 def parse(data):

@@ -1,8 +1,5 @@
 """What a job document says: small, since it stays in memory while the file is loaded."""
 
-# What a document need not say is None until it is read.
-# pyright: reportAttributeAccessIssue=false
-
 from micropython import const
 
 _MODULE = const(101)
@@ -23,10 +20,10 @@ class Job:
 
     def __init__(self):
         self.type = _MODULE
-        self.size = None
-        self.stream = None
+        self.size: "int | None" = None
+        self.stream: "bytes | None" = None
         self.file_id = 0
-        self.url = None
+        self.url: "bytes | None" = None
         self.algorithm = b""
         self.signature = b""
         self.version = b""

@@ -236,15 +236,23 @@ class Loader:
         stale = 0
         while True:
             before = self._receiver.done
-            if await self._get():
-                break
+            try:
+                if await self._get():
+                    break
+            except Exception:
+                # What comes now, the host's information above all, needs the room.
+                self._receiver = None
+                await self._leave(" area ")
+                raise
             # The URL has expired.
             stale = 0 if self._receiver.done > before else stale + 1
             if stale >= _STALE:
                 raise Fault(b"the URL is refused")
             await self._leave(" area receiver ")
             await self._begin()
-        self._area.sync()
+        # Not to be loaded again for what is cut from here on, and to be made unbootable unless it
+        # is verified.
+        self._note()
         self._digest = self._receiver.digest()
         self._receiver = None
         await self._leave(" area ")

@@ -23,11 +23,14 @@ _RECORD_SIZE = const(32)
 _BLANK = const(0xFFFFFFFF)
 _NEW = const(0)
 _PENDING = const(1)
+_VALID = const(2)
 _INVALID = const(3)
 _ABORTED = const(4)
 
 _OTADATA = const(0)  # subtypes: of data, and of the first of at most 16 OTA slots
 _OTA_0 = const(0x10)
+
+_ERASE = const(6)  # of a block device's ioctl
 
 _NO_ROLLBACK = const(-261)  # from a bootloader that was built without it
 
@@ -77,7 +80,9 @@ class Slots:
     def on_trial(self):
         for _, slot, state in self._records():
             if slot == self._number:
-                return state in (_NEW, _PENDING)
+                # Also when it is none of these: the checksum is of the number only, and a power
+                # cut may have left the state half written.
+                return state not in (_VALID, _INVALID, _ABORTED, _BLANK)
         return False
 
     def activated(self):
@@ -108,5 +113,18 @@ class Slots:
                 raise
             log(WARNING, "ota: the bootloader has no rollback")
 
-    def forget(self):
-        """Nothing: a slot that was not activated does not boot."""
+    def leave(self):
+        for _, slot, state in self._records():
+            if slot == self._number:
+                if state not in (_NEW, _PENDING):
+                    # Half written: the bootloader would stay with it.
+                    self.spare.set_boot()
+                return
+
+    async def tidy(self):
+        """Nothing: there are no files."""
+
+    def forget(self, verified):
+        # A slot that was not activated does not boot, unless all else is damaged: then it would.
+        if not verified:
+            self.spare.ioctl(_ERASE, 0)

@@ -129,9 +129,26 @@ def confirm():
         side.confirm()
 
 
-def forget():
+def leave():
+    """Let the next start be the version's before this one, where an unconfirmed version would not
+    have that effect by itself. Raises OSError."""
+    side = _side()
+    if side:
+        side.leave()
+
+
+def forget(verified=True):
     """Remove the file of an image that was received, and let a bundle that was installed, or has
-    failed, not be started. Does nothing on trial. Raises OSError."""
+    failed, not be started. verified: else what lies in the idle slot is made unbootable too: it
+    may be nobody's. Does nothing on trial. Raises OSError."""
     side = _side()
     if side and not side.on_trial():
-        side.forget()
+        side.forget(verified or side.activated())
+
+
+async def tidy():
+    """Remove the files of a bundle that forget() has left. Gives way to other tasks. Raises
+    OSError."""
+    side = _side()
+    if side:
+        await side.tidy()

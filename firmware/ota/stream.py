@@ -99,8 +99,8 @@ class _Stream:
         except CborError:
             self.wrong += 1
         except MemoryError:
-            # As if it had not come.
-            log(WARNING, "stream: no memory for a block")
+            # As if it had not come. To tell of it would need memory too.
+            return
         if len(self.asked) * 2 <= self._window or receiver.error:
             self.event.set()
 
@@ -124,7 +124,8 @@ class _Stream:
         except CborError:
             self.refused = b"unreadable"
         except MemoryError:
-            log(WARNING, "stream: no memory for a rejection")
+            # The next request will be refused too.
+            return
         self.event.set()
 
     def wanted(self):

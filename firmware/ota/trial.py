@@ -32,6 +32,8 @@ async def settle(module):
     data = record.data
     if slots.running().decode() != data["slot"]:
         why = data.get("why", "restarted before it was accepted")
+        # It may be a version on trial itself, see slots.leave().
+        slots.confirm()
         slots.forget()
         _tell(module, record, "FAILED", why, b"FAILED " + why.encode())
     else:
@@ -90,4 +92,8 @@ async def _give_up(module, record, why):
         record.keep(why="not accepted: " + why.decode())
     except OSError as error:
         log(WARNING, "ota: reason not stored, errno", error.errno)
+    try:
+        slots.leave()
+    except OSError as error:
+        log(WARNING, "ota: cannot leave, errno", error.errno)
     await module.restart()

@@ -15,7 +15,9 @@ _PAUSE_S = const(60)
 
 
 class Watch:
-    """module: the application's parts (`module.Module`).
+    """module: the application's parts (`module.Module`). heap_free: function that returns the
+    bytes of heap that are free; need: how many have to be before the rest of `ota` is loaded;
+    names: and how many more before it is for the first time.
 
     record: the job that is being dealt with (`record.Record`), or None. mailbox: the host's image
     while it is being read (`mailbox.Mailbox`). trial: the running version is to be proved. status:
@@ -27,8 +29,11 @@ class Watch:
     so nothing is asked before a restart.
     """
 
-    def __init__(self, module):
+    def __init__(self, module, heap_free, need, names):
         self._module = module
+        self._heap_free = heap_free
+        self._need = need
+        self._names = names
         self.record = None
         self.mailbox = None
         self.told = False
@@ -64,7 +69,12 @@ class Watch:
             return
         if self.told or self.connection != session.connections:
             identity = module.identity
-            if not identity.on_trial and not identity.doubted:
+            if identity.on_trial or identity.doubted:
+                return
+            if self._heap_free() < self._need + (0 if self.works else self._names):
+                # The host's messages come first.
+                self.retry(b"no memory")
+            else:
                 self._begin(False)
 
     def _begin(self, trial):

@@ -1,5 +1,6 @@
 """Does the work of updates, with no more in memory than each part of it needs."""
 
+import asyncio
 import gc
 import sys
 from errno import ECONNRESET
@@ -12,6 +13,8 @@ from lib.mqtt_codec import BY_SERVER, MQTTException
 
 # Connections that may end by updates, one after the other, before there are no more updates.
 _CUTS = const(3)
+
+_MOMENT_MS = const(2000)
 
 # What is used besides the parts of this package.
 _LIBRARIES = (
@@ -40,6 +43,10 @@ async def run(module, trial):
             drop(watch)
         except MemoryError:
             log(WARNING, "ota: no memory to drop modules with")
+            # Tasks that have just ended hold what they know for a moment longer.
+            await asyncio.sleep_ms(_MOMENT_MS)
+            gc.collect()
+            drop(watch)
         _count(module, before)
 
 

@@ -10,17 +10,20 @@ import json
 import random
 import select
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests_host.fuzz.cut_board import Damage
-from tests_host.fuzz.releases import Release, Releases
-from tools.sim import bootloader, flash
+from tests_host.fuzz.releases import FORGED, Release, Releases
+from tools.sim import bootloader, espimage, flash
 from tools.sim.filesystem import Filesystem
 from tools.sim.module import ModuleError, VirtualModule
 
 _KEPT = (b"SSID", b"EndPoint", b"TopicRoot", b"ThingName", b"Certificate", b"RootCA")
 _KEPT += (b"OTAcertificate", b"Defender", b"Topic1")
 _PHASES = ("", "accept", "download", "apply", "trial", "report")
+# Writes that were cut: the next one to the same place puts an end to them.
+_SMALL = {"/app/record.new", "/config/ota.new", "/config/time.new"}
 _LIMIT_S = 60.0
 
 
@@ -47,6 +50,7 @@ class UpdateBoard:
         # Where the next cuts are to be, after the power is back; how many came at a start, and
         # how many in the bootloader.
         self.more: list[int] = []
+        self._torn = False
         self.at_start = 0
         self.in_bootloader = 0
 
@@ -60,6 +64,7 @@ class UpdateBoard:
         self.must(b"CONNECT")
         self.thing = self._kept[b"ThingName"].decode()
         self.may_run = {self.version()}
+        self._usual = self.paths() | {"/app/record", "/config/time"}
         self.check_start()
 
     def stop(self) -> None:
@@ -71,14 +76,14 @@ class UpdateBoard:
     def ask(self, line: bytes, timeout: float = _LIMIT_S) -> bytes | None:
         """The reply, or None when the power was lost or the module has restarted meanwhile."""
         module = self.module
-        boots = self._boots()
+        boots = self.boots()
         module.write(b"AT+" + line + b"\n")
         end = time.monotonic() + timeout
         reply = b""
         while not reply.endswith(b"\n"):
             if select.select([module.fileno()], [], [], 0.005)[0]:
                 reply += module.read()
-            elif self._boots() > boots or self.off():
+            elif self.boots() > boots or self.off():
                 return None
             elif time.monotonic() > end:
                 raise Damage(f"{line[:40]!r}: no reply, {reply!r}\n{self.console()[-3000:]}")
@@ -105,8 +110,9 @@ class UpdateBoard:
 
     # Power.
 
-    def _boots(self) -> int:
-        return sum(line.startswith("running ") for line in self.module.lines)
+    def boots(self) -> int:
+        """Starts so far."""
+        return sum(line == "ready" for line in self.module.lines)
 
     def off(self) -> bool:
         """Whether the power was lost."""
@@ -136,7 +142,9 @@ class UpdateBoard:
 
     def power_back(self) -> None:
         """Switch on again; with `more`, cut it again there. Damage when it does not start."""
-        self._tear_otadata()
+        if not self._torn:
+            self._cut_bootloader()
+        self._torn = False
         self.module.flush()
         note = self.module.state / "cut_at_start"
         note.unlink(missing_ok=True)
@@ -170,29 +178,51 @@ class UpdateBoard:
             if now not in (None, b"OK " + value, b"OK" + value):
                 raise Damage(f"{key.decode()} was {value[:60]!r}, and is {now[:60]!r}")
 
-    def _tear_otadata(self) -> None:
-        """What the bootloader is going to write into otadata may be cut too."""
+    def cut_in_bootloader(self, boots: int) -> None:
+        """Cut the power while the bootloader notes that a new version has its trial, as soon as
+        there were more than `boots` starts. The radio should be off: else it may be settled."""
+        end = time.monotonic() + _LIMIT_S
+        while self.boots() <= boots and not self.off():
+            if time.monotonic() > end:
+                raise Damage(f"no restart for the trial\n{self.console()[-3000:]}")
+            time.sleep(0.005)
+        self.module.power_cut()
+        chip = flash.Flash(self.module.state / "flash.bin")
+        try:
+            found = bootloader.records(chip)
+            ruling = bootloader.active(found)
+            if ruling is not None and found[ruling].state == bootloader.PENDING_VERIFY:
+                self._tear(chip, ruling, found[ruling])
+        finally:
+            chip.close()
+
+    def _cut_bootloader(self) -> None:
+        """What the bootloader is about to write into otadata may be cut too."""
         chip = flash.Flash(self.module.state / "flash.bin")
         try:
             if not any(part.label == "otadata" for part in chip.table):
                 return
-            before = bootloader.records(chip)
             old = chip.read("otadata")
+            before = bootloader.records(chip)
             bootloader.select(chip)
-            new = chip.read("otadata")
+            after = bootloader.records(chip)
             chip.write("otadata", old)
-            if old == new or self._chance.random() < 0.5:
-                return
-            self.in_bootloader += 1
-            index = next(i for i in (0, 1) if _sector(old, i) != _sector(new, i))
-            chip.write("otadata", self._torn(before[index]), index * flash.SECTOR)
+            for index in (0, 1):
+                if before[index] != after[index] and self._chance.random() < 0.5:
+                    self._tear(chip, index, after[index])
         finally:
             chip.close()
 
-    def _torn(self, record) -> bytes:
-        # Erased, in part or wholly; or erased and only the first bytes written again.
-        count = self._chance.choice((0, 0, 4, 24))
-        return record.pack()[:count].ljust(flash.SECTOR, b"\xff")
+    def _tear(self, chip, index: int, record: bootloader.Record) -> None:
+        # Erased; or only the first bytes written again; or all but some bits of the state, which
+        # the checksum does not cover.
+        self.in_bootloader += 1
+        self._torn = True
+        count = self._chance.choice((0, 4, 28, 32))
+        if count == 32:
+            record = replace(record, state=record.state | self._chance.getrandbits(32))
+        data = record.pack()[:count].ljust(flash.SECTOR, b"\xff")
+        chip.write("otadata", data, index * flash.SECTOR)
 
     # What is in flash.
 
@@ -200,12 +230,12 @@ class UpdateBoard:
         return _Opened(self.module.state / "flash.bin")
 
     def paths(self) -> set[str]:
-        """All files on the filesystem."""
+        """All files on the filesystem but those of the two versions."""
         with self._filesystem() as filesystem:
             found = set()
             for folder, _, names in filesystem.fs.walk("/"):
                 found |= {folder.rstrip("/") + "/" + name for name in names}
-            return found
+            return {path for path in found if not path.startswith(("/app/a/", "/app/b/"))}
 
     def check_content(self, release: Release) -> None:
         """Damage unless what runs is, to the last byte, `release`. The power has to be off."""
@@ -224,11 +254,28 @@ class UpdateBoard:
             chip.close()
 
     def check_left(self) -> None:
-        """Damage when something is left that takes up space. The power has to be off."""
-        left = {path for path in self.paths() if not path.startswith(("/app/a/", "/app/b/"))}
-        for path in sorted(left - self._usual):
-            if not path.endswith(".new"):
-                print("LEFT", path)
+        """Damage when an update has left something that takes up space, or a slot with an image
+        that nobody has signed. The power has to be off."""
+        left = self.paths() - self._usual - _SMALL
+        if left:
+            raise Damage(f"{len(left)} files are left: {sorted(left)[:5]}")
+        chip = flash.Flash(self.module.state / "flash.bin")
+        try:
+            for part in chip.table:
+                if part.label.startswith("ota_"):
+                    self._check_slot(chip, part.label)
+        finally:
+            chip.close()
+
+    def _check_slot(self, chip, label: str) -> None:
+        try:
+            bootloader.load(chip, label)
+        except espimage.ImageError:
+            return
+        lies = chip.read(label)
+        forged = self.releases.of[FORGED].payload
+        if forged and lies.startswith(forged):
+            raise Damage(f"{label} could be booted, and nobody has signed what is in it")
 
     def note_slot(self) -> None:
         """Damage unless what runs is settled."""
@@ -250,8 +297,3 @@ class _Opened:
 
     def __exit__(self, *_) -> None:
         self._chip.close()
-
-
-def _sector(data: bytes, number: int) -> bytes:
-    return data[number * flash.SECTOR : (number + 1) * flash.SECTOR]
-

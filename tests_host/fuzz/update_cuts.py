@@ -20,13 +20,21 @@ from tests_host.updates import Update
 from tools.fleet import ota_order
 
 _LIMIT_S = 120.0
+_PAUSE_S = 0.02
 
 # What the power may be the reason of.
 _CUT_SHORT = "restarted before it was accepted"
 
 # Scenarios: what is ordered, and how often in a sample.
 _ORDERS = {"good": 5, "denied": 2, "broken": 1, "forged": 1}
-_VERSIONS = {"denied": DENIED, "broken": BROKEN, "forged": FORGED}
+_VERSIONS = {"denied": DENIED, "broken": BROKEN, "forged": FORGED, "torn, denied": DENIED}
+# Those that come to an APPLY.
+_LATER = ("good", "denied", "broken")
+# Where the power goes while the bootloader writes.
+_TORN = ("torn", "torn, denied")
+# So many operations at least are behind an APPLY, and are left of an image that is refused when
+# its last block has come.
+_LATE = 20
 
 
 @dataclass
@@ -69,7 +77,8 @@ class UpdateCuts:
         self._signer = cloud.state / "signer.key"
         self.tally = Tally()
         self._board = UpdateBoard(folder, cloud, kind, self._random, *options)
-        self._settled: set[str] = set()
+        self._slots = kind == "slot"
+        self._late = 0
 
     def __enter__(self) -> UpdateCuts:
         self._started = time.monotonic()
@@ -89,33 +98,44 @@ class UpdateCuts:
     def sample(self, count: int) -> None:
         """`count` updates with cuts at places chosen by the seed; then one without."""
         names = [name for name, often in _ORDERS.items() for _ in range(often)]
+        names += _TORN if self._slots else ()
+        operations = self.tally.operations
         for number in range(count):
             name = names[number % len(names)]
-            if name not in self.tally.operations:
+            if name in _TORN:
                 self.update(name)
-            last = self.tally.operations[name]
-            # What lies near the end is the shorter part, and the one where more is at stake.
-            late = self._random.random() < 0.5
-            first = max(1, last - 80) if late else 1
+                continue
+            if name == "forged" and name not in operations:
+                self.update(name)
+            # What comes with APPLY is the shorter part, and the one where more is at stake.
+            late = name != "forged" and self._random.random() < 0.5
+            last = _LATE if late else operations.get(name, operations["good"])
             more = [self._random.randint(1, 40) for _ in range(self._random.choice((0, 0, 1, 3)))]
-            self.update(name, self._random.randint(first, last), more)
+            self.update(name, self._random.randint(1, last), more, late)
         self.update("good")
 
     def all(self, share: int = 0, of: int = 1, tell=lambda done: None) -> None:
-        """Cuts at every operation of every kind of update; only those with number % of == share,
-        for one of several runs at a time. tell: called with a text now and then."""
-        for name in _ORDERS:
+        """A cut at every operation of an update, then at every one from its APPLY on, also where
+        the version is rolled back, and of an image that is refused near its end; only every
+        `of`-th, the `share`-th of them, for one of several runs at a time. tell: called with a
+        text now and then."""
+        for name, late in (*((name, True) for name in _LATER), ("forged", False), ("good", False)):
             self.update(name)
-            after = share or of
-            while self.update(name, after):
+            first = max(1, self.tally.operations[name] - _LATE) if name == "forged" else 1
+            after = first + (share - first) % of
+            while self.update(name, after, (), late):
                 after += of
-                if after // of % 50 == 0:
-                    tell(f"{name}: cut at {after} of about {self.tally.operations[name]}")
+                if after // of % 25 == 0:
+                    tell(f"{name}: cut at {after}; {self.tally.count} cuts")
+        for _ in range(16 if self._slots else 0):
+            for name in _TORN:
+                self.update(name)
         self.update("good")
 
-    def update(self, name: str, after: int = 0, more=()) -> bool:
-        """One update, the power dying at flash operation `after`, 0 for never, and again as often
-        as `more` says, so many operations after it came back. Whether it came to that."""
+    def update(self, name: str, after: int = 0, more=(), late=False) -> bool:
+        """One update, the power dying at flash operation `after`, 0 for never, counted from the
+        first APPLY on if `late`; and again as often as `more` says, so many operations after it
+        came back. Whether it came to that."""
         board = self._board
         target = self._target(name)
         board.may_run = {self._current} | ({target.version} - {FORGED, BROKEN})
@@ -123,16 +143,17 @@ class UpdateCuts:
         board.mark()
         key = self._signer if name != "forged" else self._cloud.state / "operator.key"
         before = board.operations()
-        board.module.fail_after(after)
+        board.module.fail_after(0 if late else after)
+        self._late = after if late else 0
         job = Update(self._cloud, board.thing, ota_order.MODULE, target.data, sign=key)
         cuts = self._host(name, job)
-        if not cuts:
+        if not cuts and name not in _TORN:
             self.tally.operations[name] = board.operations() - before
         self.tally.updates += 1
         try:
             self._judge(name, job.status(), target, cuts)
         except Damage as damage:
-            raise Damage(f"{name} cut at {after}, {more}: {damage}") from None
+            raise Damage(f"{name} cut at {after}, {more}, late {late}: {damage}") from None
         self._cloud.control.delete_job(job.job, force=True)
         return cuts > 0
 
@@ -147,7 +168,7 @@ class UpdateCuts:
         board = self._board
         end = time.monotonic() + _LIMIT_S
         cuts = 0
-        away = False
+        away = torn = False
         while time.monotonic() < end:
             if board.off():
                 cuts += 1
@@ -155,14 +176,28 @@ class UpdateCuts:
                 self.tally.cuts[phase] = self.tally.cuts.get(phase, 0) + 1
                 board.power_back()
                 continue
+            # A module that is asked without a pause gets to nothing else.
+            time.sleep(_PAUSE_S)
             code = (board.ask(b"OTA?") or b"").split()[1:2]
             if code == [b"1"]:
                 board.ask(b"OTA ACCEPT")
             elif code == [b"4"]:
-                if name == "denied" and not away:
+                if name in ("denied", *_TORN) and not away and not (torn and name == "torn"):
                     away = True
                     board.module.wifi(up=False)
-                board.ask(b"OTA APPLY")
+                if self._late:
+                    board.module.fail_after(self._late)
+                    self._late = 0
+                boots = board.boots()
+                applied = board.ask(b"OTA APPLY")
+                if name in _TORN and not torn and applied == b"OK":
+                    torn = True
+                    board.cut_in_bootloader(boots)
+                    if name == "torn":
+                        away = False
+                        board.module.wifi(up=True)
+                    cuts += 1
+                    board.power_back()
             elif away and code == [b"0"]:
                 away = False
                 board.module.wifi(up=True)
@@ -191,6 +226,8 @@ class UpdateCuts:
             event = board.ask(b"EVENT?")
             if event is None:
                 return
+            if b"REPORT FAILED" in event:
+                raise Damage(f"{event!r}\n{board.console()[-5000:]}")
 
     def _judge(self, name: str, ended, target, cuts: int) -> None:
         """What has to be true when a job is over."""
@@ -200,7 +237,7 @@ class UpdateCuts:
         for version in board.releases.of:
             key = key.replace(version, "it")
         self.tally.ends[key] = self.tally.ends.get(key, 0) + 1
-        if name == "good":
+        if name in ("good", "torn"):
             good = status == "SUCCEEDED" or (cuts and ended == ("FAILED", _CUT_SHORT))
         else:
             good = status == "FAILED"

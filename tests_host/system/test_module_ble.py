@@ -629,7 +629,7 @@ def test_with_little_memory(make_module, cloud, heap):
 
 
 def test_where_memory_is_lacking_the_key_is_checked_after_the_restart(make_module, cloud):
-    module = make_module("--heap", "96")
+    module = make_module("--heap", "88")
     made = issue_birth(cloud.state, "thing-by-ble-5")
     thing = module.command(b"AT+CONF? ThingName")
     begin(module)

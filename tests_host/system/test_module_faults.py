@@ -149,6 +149,9 @@ def test_back_off_after_connections_that_did_not_last(module, cloud):
     for _ in range(4):
         cloud.control.kick(thing)
         cloud.control.wait_client(thing, present=False)
+        # Before it has seen that it would say that it is connected.
+        while next_event(module) != b"OK 3 0 CONLOST":
+            pass
         started = time.monotonic()
         connect(module)
         waited += time.monotonic() - started

@@ -311,6 +311,21 @@ async def test_rubbish_in_place_of_messages():
     assert await fetch(cloud) is None
 
 
+async def test_no_memory_for_a_message_is_a_message_that_was_lost():
+    stream.time = Fast
+    seen = []
+
+    def starved(payload):
+        seen.append(1)
+        if len(seen) in (1, 5, 6):
+            raise MemoryError()
+        return decode(payload)
+
+    stream.decode = starved
+    assert await fetch(Cloud()) is None
+    stream.decode = decode
+
+
 async def test_rejections():
     for code, reason in (
         ("ResourceNotFound", b"stream rejected, ResourceNotFound"),
