@@ -68,14 +68,12 @@ def tree(folder, changes):
     return Path(folder)
 
 
-_AT_START = "    def main(self):\n"
-_ON_TRIAL = "async def settle(module):\n"
 # What is broken in a version, and how.
 _BROKEN = {
     # The application raises before it serves anybody.
     "crashes": {"firmware/app.py": ((" make(", " made("),)},
     # It does not import at all.
-    "damaged": {"firmware/app.py": (('"""', 'raise SystemError("damaged")\n"""'),)},
+    "damaged": {"firmware/app.py": (('"""The comp', 'raise SystemError()\n"""The comp'),)},
     # The loop stands still on trial, and the watchdog ends it.
     "hangs": {
         "firmware/ota/trial.py": (

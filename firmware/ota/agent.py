@@ -9,7 +9,7 @@ on from the record.
 import gc
 
 from firmware import events
-from firmware.cloud.execution import JobError, detail_text
+from firmware.cloud.execution import Execution, JobError, detail_text
 from firmware.cloud.jobs import Jobs
 from firmware.cloud.session import Refused, SessionError
 from firmware.log import INFO, WARNING, log
@@ -22,8 +22,9 @@ _CERTIFICATES = (103, 107, 204)
 
 
 async def run(module):
-    """Deal with the jobs. True when a file is to be loaded (loading.py), after which there may be
-    more to do. Raises MemoryError, OSError of the flash; what the network does is dealt with."""
+    """Deal with the jobs. True when a file is to be loaded (loading.py, renew.py), after which
+    there may be more to do. Raises MemoryError, OSError of the flash; what the network does is
+    dealt with."""
     agent = Agent(module)
     watch = module.updates
     try:
@@ -31,7 +32,7 @@ async def run(module):
         while await agent.step():
             gc.collect()
         watch.status = b"ready"
-        return bool(watch.record) and watch.record.phase == LOADING
+        return bool(watch.renewal or (watch.record and watch.record.phase == LOADING))
     except Refused:
         watch.stopped = True
         watch.status = b"given up, subscription refused"
@@ -79,6 +80,8 @@ class Agent:
     async def step(self):
         """Do one thing; False when there is nothing left to do. Raises SessionError, JobError."""
         record = self.record
+        if self.module.updates.renewal:
+            return await self._renewed()
         if record and record.phase == REPORT:
             await self._report(record)
             return True
@@ -100,28 +103,25 @@ class Agent:
             return False
         return await self._others(record)
 
-    async def _find(self, job, ended=b""):
-        """The execution of `job`, None when it is over for the cloud, unless it is as `ended`."""
+    async def _find(self, job):
+        """The execution of `job`, None when it is over for the cloud."""
         try:
             found = await self.jobs.describe(job)
         except JobError as error:
             if error.gone:
                 return None
             raise
-        return found if found.status in (b"QUEUED", b"IN_PROGRESS", ended) else None
+        return found if found.status in (b"QUEUED", b"IN_PROGRESS") else None
 
     async def _report(self, record):
         """Tell the cloud how a job has ended (D35)."""
         data = record.data
-        status = data["status"].encode()
-        head = await self._find(record.job, status)
+        reason = detail_text(data["reason"].encode())
         try:
-            if head is None:
-                raise JobError(b"TerminalStateReached")
-            # Else it was told before the power, or the connection, was lost.
-            if head.status != status:
-                reason = detail_text(data["reason"].encode())
-                await self.jobs.update(head, status, {"reason": reason})
+            # Whatever its version is: if it has got this already, before the power was lost, that
+            # is no error.
+            execution = Execution(record.job)
+            await self.jobs.update(execution, data["status"].encode(), {"reason": reason})
         except JobError as error:
             if not error.gone:
                 raise
@@ -243,10 +243,22 @@ class Agent:
             log(WARNING, "ota: report refused:", error.code)
 
     async def _renew(self, execution, job):
-        """A certificate is applied at once (D33)."""
-        from firmware.ota import renew
+        """A certificate is applied at once (D33), by renew.py."""
+        if execution.status == b"QUEUED":
+            await self.jobs.update(execution, b"IN_PROGRESS", {})
+        self.module.updates.renewal = (execution.id, job)
 
-        await renew.run(self, execution, job)
+    async def _renewed(self):
+        """Tell the cloud what has become of a certificate. False when it is still to be loaded."""
+        watch = self.module.updates
+        if len(watch.renewal) == 2:
+            return False
+        job, status, reason = watch.renewal
+        execution = await self._find(job)
+        if execution:
+            await self.end(execution, status, reason)
+        watch.renewal = None
+        return True
 
     async def _others(self, record):
         """Look at jobs behind the one that waits for the host. True when something was done."""
@@ -258,7 +270,7 @@ class Agent:
             if execution is None:
                 continue
             done = await self._other(record, execution) or done
-            if record is not self.record:
+            if record is not self.record or self.module.updates.renewal:
                 return True
         return done and record.phase != OFFERED
 

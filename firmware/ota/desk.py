@@ -127,6 +127,10 @@ def activate(module):
     _to(record, phases.TRIAL, running=slots.running().decode())
     try:
         slots.activate()
+    except MemoryError:
+        # Nothing has changed yet, and it may work a moment later.
+        _to(record, phases.READY)
+        raise
     except (slots.ImageError, OSError) as error:
         why = error.args[0] if isinstance(error.args[0], bytes) else b"flash refuses"
         _to(record, phases.REPORT, status="FAILED", reason=why.decode())

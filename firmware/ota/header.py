@@ -118,8 +118,10 @@ def refuse(header, kind, board, chip, security, size):
     kind: what this build can run (SLOT, BUNDLE, or 0 for neither); board: its name and chip: as
     `Board` has them (texts); security: the running version's; size: bytes of the whole file."""
     if header.kind != kind:
+        # Nobody's fault: the job is for other boards, and is said to be rejected.
         raise ImageError(
-            (b"this build takes no module images", b"not a slot image", b"not a bundle")[kind]
+            (b"this build takes no module images", b"not a slot image", b"not a bundle")[kind],
+            b"REJECTED",
         )
     if header.vendor != VENDOR:
         raise ImageError(b"image of another vendor")

@@ -95,7 +95,7 @@ class Loader:
             if record.phase != LOADING:
                 self._empty()
         except Fault as error:
-            self._fail(error.args[0])
+            self._fail(*error.args)
         except AtError as error:
             # The record says already what becomes of it.
             self._tell(b"FAILED " + error.detail)
@@ -130,12 +130,12 @@ class Loader:
         ):
             raise Stopped()
 
-    def _fail(self, why):
+    def _fail(self, why, status=b"FAILED"):
         record = self._record
         log(WARNING, "ota: failed:", why)
         self._empty()
         if record.phase == LOADING:
-            record.to(REPORT, status="FAILED", reason=why.decode())
+            record.to(REPORT, status=status.decode(), reason=why.decode())
             self._tell(b"FAILED " + why)
 
     async def _begin(self):
@@ -276,6 +276,7 @@ class Loader:
         teller = asyncio.create_task(progress.run(self._receiver))
         try:
             await download.fetch(module, self._job, self._receiver, self._tick)
+            await progress.tell(self._receiver)
             return True
         except download.Broken as error:
             self._note()

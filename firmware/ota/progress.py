@@ -8,7 +8,7 @@ import asyncio
 from micropython import const
 
 from firmware.cloud.session import SessionError
-from firmware.log import INFO, log
+from firmware.log import INFO, WARNING, log
 
 # Between two reports.
 _PAUSE_MS = const(2000)
@@ -45,19 +45,23 @@ class Progress:
         while True:
             if receiver.done != told:
                 told = receiver.done
-                blocks = b"%d/%d" % (_blocks(told), _blocks(receiver.size))
-                log(INFO, "ota: received", blocks.decode())
-                try:
-                    await self._session.post(
-                        self._topic,
-                        b'{"status":"IN_PROGRESS","expectedVersion":%d,'
-                        b'"statusDetails":{"receive":"%s"}}' % (self._version, blocks),
-                        0,
-                    )
-                except (SessionError, MemoryError):
-                    # The download sees that the connection is lost; and it does without reports.
-                    return
+                await self.tell(receiver)
             await asyncio.sleep_ms(_PAUSE_MS)
+
+    async def tell(self, receiver):
+        """Report once. Does not raise: the download sees when the connection is lost, and it does
+        without reports."""
+        blocks = b"%d/%d" % (_blocks(receiver.done), _blocks(receiver.size))
+        log(INFO, "ota: received", blocks.decode())
+        try:
+            await self._session.post(
+                self._topic,
+                b'{"status":"IN_PROGRESS","expectedVersion":%d,'
+                b'"statusDetails":{"receive":"%s"}}' % (self._version, blocks),
+                0,
+            )
+        except (SessionError, MemoryError) as error:
+            log(WARNING, "ota: not reported:", repr(error))
 
     def _accepted(self, payload):
         self._version += 1

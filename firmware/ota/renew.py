@@ -1,9 +1,15 @@
-"""Certificates over the air (guide 7.5, 7.10, 7.11; D33): loaded into memory, applied at once."""
+"""Certificates over the air (guide 7.5, 7.10, 7.11; D33): loaded into memory, applied at once.
+
+Runs without the agent, and each half without the other: there is little memory.
+"""
+
+import asyncio
 
 from firmware.cloud.session import SessionError
+from firmware.events import OTA
 from firmware.log import INFO, WARNING, log
-from firmware.ota import certificates, download
-from firmware.ota.receiver import Receiver
+from firmware.ota.fault import Fault
+from firmware.ota.work import drop
 
 _NAMES = {103: b"OTAcertificate", 107: b"RootCA", 204: b"HOTAcertificate"}
 
@@ -35,31 +41,55 @@ class Memory:
         """There is nothing open."""
 
 
-async def run(agent, execution, job):
-    """Load the certificate of the job `execution`, whose document is `job`, and apply it. Raises
-    SessionError when the connection is lost: the next one begins anew; JobError, MemoryError."""
-    module = agent.module
+async def run(module):
+    """Load the certificate of the job in `module.updates.renewal`, apply it, and leave there what
+    the cloud is to be told. False when the connection was lost: the next one begins anew."""
+    watch = module.updates
+    job_id, job = watch.renewal
+    watch.renewal = None
     name = _NAMES[job.type]
-    why = None
+    status = b"FAILED"
     try:
-        if not 0 < (job.size or 0) <= certificates.MAX_BYTES:
-            raise certificates.CertificateError(b"no certificate, by its size")
-        if execution.status == b"QUEUED":
-            await agent.jobs.update(execution, b"IN_PROGRESS", {})
-        memory = Memory(job.size)
+        memory = await _load(module, job)
+        # What the download has cancelled ends, and lets go of what it holds.
+        await asyncio.sleep_ms(0)
+        drop(watch, " renew fault job ")
+        from firmware.ota import certificates
+
+        # The file is not held while it is being judged.
+        await certificates.apply(module, job.type, memory.pop())
+        status = b"SUCCEEDED"
+        why = name + b" applied"
+    except Fault as error:
+        why = error.args[0]
+    except MemoryError:
+        # It would not be better the next time.
+        why = b"no memory"
+    except SessionError as error:
+        log(WARNING, "ota: interrupted:", error.args[0])
+        return False
+    if status == b"FAILED":
+        log(WARNING, "ota:", name, "refused:", why)
+        module.events.put(OTA, 0, b"FAILED " + name + b" " + why)
+    else:
+        log(INFO, "ota: applied", name)
+        module.events.put(OTA, 0, b"APPLIED " + name)
+    watch.renewal = (job_id, status, why)
+    return True
+
+
+async def _load(module, job):
+    """A list with the file of `job`. Raises Fault, SessionError."""
+    from firmware.ota import certificates, download
+    from firmware.ota.receiver import Receiver
+
+    if not 0 < (job.size or 0) <= certificates.MAX_BYTES:
+        raise Fault(b"no certificate, by its size")
+    memory = Memory(job.size)
+    try:
         await download.fetch(module, job, Receiver(job.size, memory), lambda: None)
-        await certificates.apply(module, job.type, bytes(memory.data))
     except download.Broken as error:
         raise SessionError(error.args[0])
     except download.Stale:
-        why = b"the URL is refused"
-    except (download.Failed, certificates.CertificateError) as error:
-        why = error.args[0]
-    if why:
-        log(WARNING, "ota:", name, "refused:", why)
-        await agent.end(execution, b"FAILED", why)
-        agent.tell(b"FAILED " + name + b" " + why)
-    else:
-        log(INFO, "ota: applied", name)
-        await agent.end(execution, b"SUCCEEDED", name + b" applied")
-        agent.tell(b"APPLIED " + name)
+        raise Fault(b"the URL is refused")
+    return [memory.data]

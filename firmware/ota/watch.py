@@ -19,9 +19,10 @@ class Watch:
     bytes of heap that are free; need: how many have to be before the rest of `ota` is loaded;
     names: and how many more before it is for the first time.
 
-    record: the job that is being dealt with (`record.Record`), or None. mailbox: the host's image
-    while it is being read (`mailbox.Mailbox`). trial: the running version is to be proved. status:
-    what became of the last look, for DIAG INFO (bytes).
+    record: the job that is being dealt with (`record.Record`), or None. renewal: a certificate's
+    job: (id, `job.Job`) to be loaded, then (id, status, reason) to be told. mailbox: the host's
+    image while it is being read (`mailbox.Mailbox`). trial: the running version is to be proved.
+    status: what became of the last look, for DIAG INFO (bytes).
 
     told: something is to be looked into. after: not before this uptime (seconds). connection: the
     last one in which notifications were subscribed to. works: jobs were asked for with success.
@@ -35,6 +36,7 @@ class Watch:
         self._need = need
         self._names = names
         self.record = None
+        self.renewal = None
         self.mailbox = None
         self.told = False
         self.stopped = False

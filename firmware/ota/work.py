@@ -92,10 +92,16 @@ async def _round(module):
         return False
     agent = None
     drop(module.updates)
-    from firmware.ota import loading
+    if module.updates.renewal:
+        from firmware.ota import renew
 
-    again = await loading.load(module)
-    loading = None
+        again = await renew.run(module)
+        renew = None
+    else:
+        from firmware.ota import loading
+
+        again = await loading.load(module)
+        loading = None
     drop(module.updates)
     return again
 

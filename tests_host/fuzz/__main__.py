@@ -1,4 +1,4 @@
-"""`python -m tests_host.fuzz lines|cuts`: the long runs; `make test` has the short ones."""
+"""`python -m tests_host.fuzz lines|cuts|updates`: the long runs; `make test` has the short ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import click
 from tests_host.fuzz import flood
 from tests_host.fuzz.cut_board import Damage
 from tests_host.fuzz.cuts import Cuts
+from tests_host.fuzz.update_cuts import KINDS, UpdateCuts
 from tools.cloud.process import CloudProcess
 from tools.sim.module import VirtualModule
 
 
 @click.group()
 def main():
-    """Hostile lines, and power cuts."""
+    """Hostile lines, power cuts, and power cuts in updates."""
 
 
 @main.command()
@@ -61,6 +62,34 @@ def cuts(every, sample, seed, rounds):
             sys.exit(1)
         finally:
             click.echo(str(run.tally))
+
+
+@main.command()
+@click.option("--all", "every", is_flag=True, help="At every operation of every kind of update.")
+@click.option("--sample", type=int, default=40, help="So many, at places chosen by the seed.")
+@click.option("--seed", type=int, default=1)
+@click.option("--kind", type=click.Choice(list(KINDS)), multiple=True, default=list(KINDS))
+@click.option("--share", type=int, default=0, help="Of --all: which one of several runs.")
+@click.option("--of", type=click.IntRange(1), default=1, help="Of --all: how many runs.")
+def updates(every, sample, seed, kind, share, of):
+    """Power cuts in the middle of updates. --all takes 10 minutes for slots, and two to three
+    hours for bundles; with --of 2 and --share 0 or 1 two runs can divide that."""
+    failed = False
+    for each in kind:
+        with tempfile.TemporaryDirectory() as name, CloudProcess(Path(name) / "cloud") as cloud:
+            run = UpdateCuts(Path(name) / "run", cloud, seed, each, *KINDS[each])
+            try:
+                with run:
+                    if every:
+                        run.all(share, of, click.echo)
+                    else:
+                        run.sample(sample)
+            except Damage as damage:
+                click.echo(f"{each}, seed {seed}: {damage}", err=True)
+                failed = True
+            finally:
+                click.echo(f"{each}: {run.tally}")
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

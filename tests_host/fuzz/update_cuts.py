@@ -19,6 +19,9 @@ from tests_host.fuzz.update_board import UpdateBoard
 from tests_host.updates import Update
 from tools.fleet import ota_order
 
+# What a board updates, with options of `python -m tools.sim`: bundles where there are no slots.
+KINDS = {"slot": (), "bundle": ("--partitions", "plain")}
+
 _LIMIT_S = 120.0
 _PAUSE_S = 0.02
 
@@ -206,6 +209,7 @@ class UpdateCuts:
                     board.ask(b"CONNECT")
                 elif code == [b"0"] and job.status()[0] not in ("QUEUED", "IN_PROGRESS"):
                     if self._quiet(job):
+                        self._drain()
                         return cuts
             self._drain()
         raise Damage(f"{name}: no end, {job.status()}\n{board.console()[-5000:]}")

@@ -28,8 +28,9 @@ class ImageError(ValueError):
 def application(source=romfs.ROOT):
     """{path on the board: bytes} of the application: boot scripts as source, the rest compiled.
 
+    Names that only one file can know are short (tools/names.py).
     Scripts lie in the root folder, packages in /app/a."""
-    files = romfs.compiled(romfs.application(source))
+    files = romfs.loadable(romfs.application(source))
     return {(_APP if "/" in name else "/") + name: data for name, data in files.items()}
 
 

@@ -77,8 +77,9 @@ def _complete(labels, source):
     return replace(labels, version=version, security=security)
 
 
-def _compiled(source, labels):
-    """{path: bytes} of the application, compiled, with the versions of `labels` in it."""
+def _compiled(source, labels, compiled):
+    """{path: bytes} of the application with the versions of `labels` in it. compiled: of romfs,
+    what makes bytes of its files."""
     image_header.version_numbers(labels.version)
     text = _VERSION.sub(b'VERSION = b"%s"' % labels.version.encode(), _version_file(source))
     text = _SECURITY.sub(b"SECURITY = %d" % labels.security, text)
@@ -88,7 +89,7 @@ def _compiled(source, labels):
         changed.write_bytes(text)
         files[_VERSION_FILE] = changed
         try:
-            return romfs.compiled(files)
+            return compiled(files)
         except ValueError as error:
             raise ImageError(str(error)) from None
 
@@ -109,7 +110,11 @@ def _image(kind, chip, payload, labels):
 def bundle(labels, source=romfs.ROOT):
     """The image of kind bundle: `.mpy` files without native code. Raises ImageError."""
     labels = _complete(labels, source)
-    files = {name: data for name, data in _compiled(source, labels).items() if "/" in name}
+    files = {
+        name: data
+        for name, data in _compiled(source, labels, romfs.loadable).items()
+        if "/" in name
+    }
     return checked(_image(BUNDLE, ANY, image_bundle.pack(files), labels))
 
 
@@ -117,7 +122,7 @@ def slot(labels, chip, source=romfs.ROOT):
     """The image that a virtual module boots from a slot: one segment, a ROMFS of the application
     with its boot scripts. Raises ImageError."""
     labels = _complete(labels, source)
-    rom = romfs.image(_compiled(source, labels))
+    rom = romfs.image(_compiled(source, labels, romfs.compiled))
     payload = espimage.build([(espimage.DROM[chip], rom)], chip)
     return checked(_image(SLOT, chip, payload, labels))
 
