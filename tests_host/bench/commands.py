@@ -17,6 +17,7 @@ from pathlib import Path
 from tests_host.bench.module import ROOT
 from tests_host.bench.rows import budget
 from tests_host.conformance.certificates import Certificates
+from tests_host.updates import host_image, image, module_image, wait_state
 from tools.cloud.process import CloudProcess
 from tools.sim.module import VirtualModule
 
@@ -184,6 +185,28 @@ def _online(bench: Bench) -> None:
     bench.run(b"AT+DISCONNECT", "DISCONNECT")
 
 
+def _updates(bench: Bench) -> None:
+    """A host's image read, one flushed, and a version of the module applied."""
+    bench.online()
+    bench.run(b"AT+OTA?", "OTA?")
+    for word in (b"CLOSE", b"FLUSH"):
+        host_image(bench.cloud, bench.thing, bytes(range(256)) * 200)
+        wait_state(bench.module, 2)
+        bench.run(b"AT+OTA ACCEPT", "OTA ACCEPT")
+        wait_state(bench.module, 5)
+        for place in range(20):
+            bench.run(b"AT+OTA?", "OTA?")
+            bench.run(b"AT+OTA SEEK %d" % (place * 1024), "OTA SEEK")
+            bench.run(b"AT+OTA READ 1024", "OTA READ")
+        bench.run(b"AT+OTA " + word, "OTA CLOSE, FLUSH")
+    module_image(bench.cloud, bench.thing, image("slot", "9.9.9"))
+    wait_state(bench.module, 1)
+    bench.run(b"AT+OTA ACCEPT", "OTA ACCEPT")
+    wait_state(bench.module, 4)
+    bench.reply(b"AT+OTA APPLY", "OTA APPLY, its reply")
+    bench.module.wait_ready()
+
+
 def _silent(bench: Bench) -> None:
     """What the commands wait for when the cloud has fallen silent."""
     bench.online()
@@ -229,6 +252,9 @@ def rows() -> list[dict]:
                 figures.update(bench.longest)
             with Bench(folder / "d", cloud, tree) as bench:
                 _online(bench)
+                figures.update(bench.longest)
+            with Bench(folder / "e", cloud, tree) as bench:
+                _updates(bench)
                 figures.update(bench.longest)
             with Bench(folder / "b", cloud, tree) as silent, Bench(
                 folder / "c", late, tree
