@@ -30,6 +30,9 @@ _STALE = const(3)
 
 _BLOCK = const(4096)
 
+# Until asyncio has given back what tasks that have ended knew (settle.py), and a little more.
+_REST_MS = const(1700)
+
 
 class Stopped(Exception):
     """The host or the cloud wants no more of it."""
@@ -242,13 +245,13 @@ class Loader:
             except Exception:
                 # What comes now, the host's information above all, needs the room.
                 self._receiver = None
-                await self._leave(" area ")
+                await self._leave(" area ", _REST_MS)
                 raise
             # The URL has expired.
+            await self._leave(" area receiver ", _REST_MS)
             stale = 0 if self._receiver.done > before else stale + 1
             if stale >= _STALE:
                 raise Fault(b"the URL is refused")
-            await self._leave(" area receiver ")
             await self._begin()
         # Not to be loaded again for what is cut from here on, and to be made unbootable unless it
         # is verified.
@@ -257,11 +260,14 @@ class Loader:
         self._receiver = None
         await self._leave(" area ")
 
-    async def _leave(self, keep):
-        """Tidy up behind a download, which has had tasks of its own."""
+    async def _leave(self, keep, rest=0):
+        """Tidy up behind a download, which has had tasks of its own. rest: ms in which they are
+        given back, where what comes needs the room."""
         from firmware.settle import settle
 
         await settle()
+        if rest:
+            await asyncio.sleep_ms(rest)
         self._tidy(keep)
 
     async def _get(self):

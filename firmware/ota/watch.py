@@ -12,6 +12,7 @@ from firmware.log import ERROR, log
 
 # After a lack of memory, or a cloud that did not answer, it is tried again this much later.
 _PAUSE_S = const(60)
+_SOON_S = const(5)
 
 
 class Watch:
@@ -94,16 +95,17 @@ class Watch:
 
             await work.run(self._module, trial)
         except MemoryError:
-            self.retry(b"no memory")
+            # Mostly it is what has just ended that still holds some.
+            self.retry(b"no memory", _SOON_S)
         except Exception as error:  # noqa: BLE001
             sys.print_exception(error)
             self.retry(b"internal error, " + type(error).__name__.encode())
         self.busy = False
 
-    def retry(self, why):
+    def retry(self, why, pause=_PAUSE_S):
         """Have it looked into again in a while; `why` (bytes) not now."""
         self.busy = False
         self.status = why
         self.told = True
-        self.after = self._module.uptime + _PAUSE_S
+        self.after = self._module.uptime + pause
         log(ERROR, "ota:", why)

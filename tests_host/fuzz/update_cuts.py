@@ -30,11 +30,11 @@ _CUT_SHORT = "restarted before it was accepted"
 
 # Scenarios: what is ordered, and how often in a sample.
 _ORDERS = {"good": 5, "denied": 2, "broken": 1, "forged": 1}
-_VERSIONS = {"denied": DENIED, "broken": BROKEN, "forged": FORGED, "torn, denied": DENIED}
+_VERSIONS = {"denied": DENIED, "broken": BROKEN, "forged": FORGED, "torn-denied": DENIED}
 # Those that come to an APPLY.
 _LATER = ("good", "denied", "broken")
 # Where the power goes while the bootloader writes.
-_TORN = ("torn", "torn, denied")
+_TORN = ("torn", "torn-denied")
 # So many operations at least are behind an APPLY, and are left of an image that is refused when
 # its last block has come.
 _LATE = 20
