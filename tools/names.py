@@ -1,13 +1,7 @@
-"""Makes an application in `.mpy` files cost less heap: fewer names.
+"""Which names of an application nothing can know but the file that they are in.
 
-MicroPython keeps every name that a file mentions in a table in the heap, for ever: one that is
-loaded from the filesystem costs 7 bytes and its own length, and the table doubles when it is full.
-Names that only one file can see become _0, _1, …, which all files share, and what a traceback
-calls a file becomes the name under which it is imported, which is in the table anyway.
-
-The compiled code is left alone: only texts in the table of names at the head of each file change,
-each to one that is not in that table. So what a file does cannot change, as long as nothing else
-knows those names; `hidden` says which these are.
+Told from the sources alone, and on the safe side: a name is not hidden when there is any way for
+another file, or for MicroPython, to use it.
 """
 
 import ast
@@ -16,27 +10,29 @@ import re
 import symtable
 from collections import Counter
 
-# MicroPython documentation, "MicroPython .mpy files".
-_MAGIC = b"M\x06"
-_HEAD = 4
-
-_SHORT = re.compile(r"_[0-9]+")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SELF = ("self", "cls")
+# Classes of MicroPython that have no attribute with an underscore in front.
+_PLAIN = {"asyncio.Event"} | {
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, Exception)
+}
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def _private(name):
     return name.startswith("_") and not name.startswith("__")
 
 
-def _texts(tree):
+def _texts(nodes):
     """The words in all texts but docstrings: getattr() and its like are given names as texts."""
     said = {
         id(node.value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Constant) and id(node) not in said:
             value = node.value
             if isinstance(value, bytes):
@@ -55,203 +51,144 @@ class _File:
     """What one source file does with names."""
 
     def __init__(self, source, path):
-        tree = ast.parse(source)
-        nodes = list(ast.walk(tree))
-        # What other files, or the runtime, may know a name from.
-        self.given = set(_texts(tree))
+        nodes = list(ast.walk(ast.parse(source)))
+        # What others may know a name from: texts, keywords, what is imported.
+        self.given = set(_texts(nodes))
+        # Where classes may come from: {name here: (path, name there)}.
+        self._imported = {}
         for node in nodes:
             if isinstance(node, ast.keyword) and node.arg:
                 self.given.add(node.arg)
-            elif isinstance(node, (ast.Import, ast.ImportFrom)):
-                self.given.update((getattr(node, "module", None) or "").split("."))
+            elif isinstance(node, ast.Import):
                 for alias in node.names:
                     self.given.update(alias.name.split("."))
+            elif isinstance(node, ast.ImportFrom):
+                self.given.update(node.module.split("."))
+                for alias in node.names:
+                    self.given.add(alias.name)
+                    self._imported[alias.asname or alias.name] = (
+                        node.module.replace(".", "/") + ".py",
+                        alias.name,
+                    )
         self.parameters = {node.arg for node in nodes if isinstance(node, ast.arg)} - set(_SELF)
         # Names that the code itself looks up, or that a module or a class has.
-        self.looked_up = set()
-        for scope in _scopes(symtable.symtable(source, path, "exec")):
-            for symbol in scope.get_symbols():
-                if scope.get_type() != "function" or symbol.is_global():
-                    self.looked_up.add(symbol.get_name())
-        self.functions = {
-            node.name
-            for node in nodes
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        self.looked_up = {
+            symbol.get_name()
+            for scope in _scopes(symtable.symtable(source, path, "exec"))
+            for symbol in scope.get_symbols()
+            if scope.get_type() != "function" or symbol.is_global()
         }
+        self._classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
         self._attributes(nodes)
 
-    def private(self):
-        """Names that may be known in this file only."""
-        parameters = self.parameters - self.looked_up - self.attributes
-        kinds = self.looked_up | self.attributes
-        return parameters | {name for name in kinds if _private(name)}
-
     def _attributes(self, nodes):
-        classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
-        # Attributes that an object of a class in this file asks itself for.
+        # Attributes that an object of a class in this file is asked for by itself.
         own = []
         # Those that a class in this file has or gives its objects.
         self.made = set()
-        for node in classes:
+        for node in self._classes:
             for inner in node.body:
-                if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                if isinstance(inner, _FUNCTIONS):
                     self.made.add(inner.name)
-                    first = inner.args.args[0].arg if inner.args.args else None
-                    if first in _SELF:
-                        own += _of(inner, first)
-                else:
-                    self.made |= {
-                        part.id for part in ast.walk(inner) if isinstance(part, ast.Name)
-                    }
+                    own += _of_self(inner)
+                elif isinstance(inner, ast.Assign):
+                    self.made |= {target.id for target in inner.targets}
         self.made |= {part.attr for part in own if isinstance(part.ctx, ast.Store)}
         known = set(map(id, own))
         attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
         self.asked_of_others = {node.attr for node in attributes if id(node) not in known}
         self.attributes = {node.attr for node in attributes} | self.made
-        self._classes = classes
 
-    def bare(self, known):
-        """The names of its classes, with those in `known`, that have no attributes of their own:
-        exceptions that only have a name."""
-        for node in self._classes:
-            plain = all(isinstance(inner, (ast.Expr, ast.Pass)) for inner in node.body)
-            if plain and all(_named(base) in known for base in node.bases):
-                known = known | {node.name}
-        return known
+    def private(self):
+        """Names that may be hidden: parameters that are nothing else, and what begins with one
+        underscore. Not those of classes: an exception's is shown to people."""
+        kinds = self.looked_up | self.attributes
+        private = {name for name in kinds if _private(name)}
+        private -= {node.name for node in self._classes}
+        return private | (self.parameters - kinds)
 
-    def inherits(self, bare):
-        """Whether a class has a base elsewhere that may have attributes of its own."""
+    def bases(self):
+        """(path, name) of each class from elsewhere that a class here is made from; (None, None)
+        when that is not known."""
         here = {node.name for node in self._classes}
+        for node in self._classes:
+            for base in map(ast.unparse, node.bases):
+                if base not in _PLAIN and base not in here:
+                    yield self._imported.get(base, (None, None))
+
+    def has(self, name):
+        """Whether the class `name` is made here."""
+        return any(node.name == name for node in self._classes)
+
+    def bare(self, name):
+        """Whether it is a class that has no attributes: an exception with a name of its own."""
         return any(
-            _named(base) not in here | bare for node in self._classes for base in node.bases
+            node.name == name
+            and all(isinstance(inner, ast.Expr) for inner in node.body)
+            and all(ast.unparse(base) in _PLAIN for base in node.bases)
+            for node in self._classes
         )
 
 
-def _named(base):
-    return base.id if isinstance(base, ast.Name) else None
+def _of_self(method):
+    first = method.args.args[0].arg if method.args.args else None
+    for node in ast.walk(method):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == first and first in _SELF:
+                yield node
 
 
-def _of(tree, first):
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and _named(node.value) == first:
-            yield node
-
-
-def _bare(files):
-    known = {
-        name
-        for name, value in vars(builtins).items()
-        if isinstance(value, type) and issubclass(value, Exception)
-    }
-    before = None
-    while known != before:
-        before = known
-        for file in files:
-            known = file.bare(known)
-    return known
+def _families(files):
+    """(groups of paths, paths of files of which a class has an unknown base). The files of a group
+    have classes that are made from each other's."""
+    family = {path: {path} for path in files}
+    unknown = set()
+    for path, file in files.items():
+        for base, name in file.bases():
+            if base not in files or not files[base].has(name):
+                unknown.add(path)
+            elif not files[base].bare(name):
+                family[path] |= family[base]
+                for member in family[path]:
+                    family[member] = family[path]
+    groups = {id(group): tuple(sorted(group)) for group in family.values()}
+    return sorted(groups.values()), unknown
 
 
 def hidden(sources, outside=()):
-    """{path: names that nothing but that file can know} of an application.
+    """{paths of files whose classes inherit from each other, often only one: the names that
+    nothing but these files can know}. Each name means the same in all files of a key.
 
-    sources: {path: text} of its files; outside: texts of scripts that use it, whose names all stay
-    as they are.
+    sources: {path: text} of the application's files; outside: texts of scripts that use it, whose
+    names are all known.
     """
     files = {path: _File(text, path) for path, text in sources.items()}
-    given = set()
+    families, unknown = _families(files)
+    known = set()
     for text in outside:
-        given.update(_WORD.findall(text))
-    bare = _bare(files.values())
-    # In how many files there is an attribute of that name.
+        known.update(_WORD.findall(text))
+    # In how many families there is an attribute of that name.
     attributes = Counter()
-    for file in files.values():
-        given |= file.given
-        attributes.update(file.attributes)
-        if file.inherits(bare):
-            # The objects have attributes from another file too; these must not meet.
-            given |= file.attributes
-    for file in files.values():
-        given |= {
-            name for name in file.asked_of_others if attributes[name] > 1 or name not in file.made
-        }
-    return {path: file.private() - given for path, file in files.items()}
-
-
-def _number(data, at):
-    value = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value, at
-
-
-def _after_counts(data):
-    # (number of names, offset of the first); a number of objects is between.
-    count, at = _number(data, _HEAD)
-    return count, _number(data, at)[1]
-
-
-def _packed(value):
-    groups = [value & 0x7F]
-    while value := value >> 7:
-        groups.append(0x80 | value & 0x7F)
-    return bytes(reversed(groups))
-
-
-def table(data):
-    """(names, offset of what follows) of a `.mpy` file: bytes, or a number for a name that every
-    MicroPython has."""
-    count, at = _after_counts(data)
-    names = []
-    for _ in range(count):
-        length, at = _number(data, at)
-        if length & 1:
-            names.append(length >> 1)
-            continue
-        length >>= 1
-        names.append(bytes(data[at : at + length]))
-        at += length + 1
-    return names, at
-
-
-def _module(path):
-    return path.rpartition(".")[0].removesuffix("/__init__").replace("/", ".")
-
-
-def _rewritten(data, names, end):
-    at = _after_counts(data)[1]
-    pieces = [data[:at]]
-    for name in names:
-        if isinstance(name, int):
-            pieces.append(_packed(name << 1 | 1))
-        else:
-            pieces += [_packed(len(name) << 1), name, b"\0"]
-    return b"".join([*pieces, data[end:]])
-
-
-def _shortened(data, path, private):
-    names, end = table(data)
-    texts = [name.decode("latin-1") for name in names if isinstance(name, bytes)]
-    if any(map(_SHORT.fullmatch, texts)):
-        raise ValueError(f"{path} has names like _0, which are what others are shortened to")
-    changed = sorted(name.encode() for name in private.intersection(texts))
-    short = {name: b"_%d" % number for number, name in enumerate(changed)}
-    # The first one is what a traceback calls the file.
-    names = [_module(path).encode(), *(short.get(name, name) for name in names[1:])]
-    return _rewritten(data, names, end)
-
-
-def shortened(compiled, sources, outside=()):
-    """`compiled`, {path: bytes}, with shorter names in its `.mpy` files.
-
-    sources: {path: text} of what these were made from, `.py` in place of `.mpy`; outside: as for
-    `hidden`. The same sources make the same bytes. Raises ValueError for a source that has names
-    like the short ones.
-    """
-    private = hidden(sources, outside)
-    return {
-        path: _shortened(data, path, private[path[:-3] + "py"]) if path.endswith(".mpy") else data
-        for path, data in compiled.items()
-    }
+    for family in families:
+        attributes.update(set().union(*(files[path].attributes for path in family)))
+    for path, file in files.items():
+        known |= file.given
+        if path in unknown:
+            # Its objects have attributes that we do not know; ours must not meet them.
+            known |= file.attributes
+    found = {}
+    for family in families:
+        members = [files[path] for path in family]
+        made = set().union(*(file.made for file in members))
+        for file in members:
+            known |= {
+                name for name in file.asked_of_others if attributes[name] > 1 or name not in made
+            }
+        found[family] = set().union(*(file.private() for file in members))
+    # A parameter that is no more than that in one file may be more in another one of its family.
+    for family in families:
+        kinds = set()
+        for path in family:
+            kinds |= files[path].looked_up | files[path].attributes
+        found[family] -= known | {name for name in kinds if not _private(name)}
+    return found

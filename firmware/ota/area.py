@@ -35,16 +35,19 @@ class PartitionArea:
     """A partition of the flash, from its first byte on.
 
     partition: as `esp32.Partition`, with blocks of 4,096 bytes. name: its label. size: in bytes.
+    blank: sectors at its beginning that are erased and not used, so that what is kept here is
+    never taken for a version of the firmware.
     """
 
     # Pieces may come in any order at the same price.
     ordered = False
 
-    def __init__(self, partition):
+    def __init__(self, partition, blank=0):
         info = partition.info()
         self.name = info[4].encode()
-        self.size = info[3]
+        self.size = info[3] - blank * _SECTOR
         self._partition = partition
+        self._blank = blank
         # One bit a sector: it has been erased since `start`.
         self._erased = None
 
@@ -52,6 +55,9 @@ class PartitionArea:
         """Let what is from `at` on be void; `at` is a multiple of 4,096."""
         _check(self, at)
         self._erased = bytearray((self.size // _SECTOR + 7) // 8)
+        if not at:
+            for sector in range(self._blank):
+                self._partition.ioctl(_ERASE, sector)
 
     def write(self, offset, data):
         """Program `data`; since `start` each byte at most once, not below its `at`."""
@@ -62,13 +68,13 @@ class PartitionArea:
             if not self._erased[sector >> 3] & bit:
                 # Also when it looks blank: an erase that a power cut has ended too early may
                 # leave bits that are neither.
-                self._partition.ioctl(_ERASE, sector)
+                self._partition.ioctl(_ERASE, sector + self._blank)
                 self._erased[sector >> 3] |= bit
-        self._partition.writeblocks(offset // _SECTOR, data, offset % _SECTOR)
+        self._partition.writeblocks(offset // _SECTOR + self._blank, data, offset % _SECTOR)
 
     def readinto(self, offset, buffer):
         """Fill `buffer` from `offset`."""
-        self._partition.readblocks(offset // _SECTOR, buffer, offset % _SECTOR)
+        self._partition.readblocks(offset // _SECTOR + self._blank, buffer, offset % _SECTOR)
 
     def sync(self):
         """Let what was written survive a power cut: here it does at once."""
@@ -78,7 +84,7 @@ class PartitionArea:
 
     def discard(self):
         """Let the content be gone."""
-        self._partition.ioctl(_ERASE, 0)
+        self._partition.ioctl(_ERASE, self._blank)
 
 
 class FileArea:

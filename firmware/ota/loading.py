@@ -253,6 +253,8 @@ class Loader:
             if stale >= _STALE:
                 raise Fault(b"the URL is refused")
             await self._begin()
+        # The download's tasks end in their next turn, and the TLS connection with them.
+        await asyncio.sleep_ms(0)
         # Not to be loaded again for what is cut from here on, and to be made unbootable unless it
         # is verified.
         self._note()

@@ -1,4 +1,4 @@
-"""`python -m tests_host.fuzz lines|cuts|updates`: the long runs; `make test` has the short ones."""
+"""`python -m tests_host.fuzz lines|cuts|updates`: long runs; `make test` has the short ones."""
 
 from __future__ import annotations
 

@@ -65,6 +65,25 @@ def test_a_partition_takes_pieces_that_straddle_sectors():
     assert chip.erases == 3
 
 
+def test_a_partition_keeps_its_first_sectors_blank():
+    chip = Nor(4, bytearray(4 * _BLOCK))
+    area = PartitionArea(Part(chip, "ota_1"), 1)
+    assert area.size == 3 * _BLOCK
+    area.start(0)
+    whole = b"\xe9" * (3 * _BLOCK)
+    area.write(0, whole)
+    assert set(chip.data[:_BLOCK]) == {0xFF}
+    assert chip.data[_BLOCK:] == whole
+    found = bytearray(16)
+    area.readinto(3 * _BLOCK - 16, found)
+    assert found == whole[:16]
+    # What arrived before a restart stays.
+    area.start(2 * _BLOCK)
+    assert chip.data[_BLOCK : 3 * _BLOCK] == whole[: 2 * _BLOCK]
+    area.discard()
+    assert set(chip.data[: 2 * _BLOCK]) == {0xFF}
+
+
 def test_a_partition_that_is_too_small_says_so():
     area = PartitionArea(Part(Nor(2), "hota"))
     area.start(0)

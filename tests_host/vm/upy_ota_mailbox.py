@@ -354,7 +354,7 @@ def test_where_an_image_is_put():
     assert mailbox.place(16384).name == b"hota"
     # Larger than its own partition: the idle slot has room.
     assert mailbox.place(16385).name == b"ota_1"
-    assert _refused(mailbox.place, 32769) == b"too large, at most 32768 bytes"
+    assert _refused(mailbox.place, 32769) == b"too large, at most 28672 bytes"
     slots.trial = True
     assert mailbox.place(16384).name == b"hota"
     assert _refused(mailbox.place, 16385) == b"too large, at most 16384 bytes"

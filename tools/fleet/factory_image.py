@@ -11,6 +11,7 @@ import posixpath
 
 import littlefs
 
+from tools import loadable
 from tools.sim import romfs
 
 BLOCK = 4096
@@ -28,9 +29,8 @@ class ImageError(ValueError):
 def application(source=romfs.ROOT):
     """{path on the board: bytes} of the application: boot scripts as source, the rest compiled.
 
-    Names that only one file can know are short (tools/names.py).
-    Scripts lie in the root folder, packages in /app/a."""
-    files = romfs.loadable(romfs.application(source))
+    Scripts lie in the root folder, packages in /app/a. Names are short (tools/loadable.py)."""
+    files = loadable.loadable(romfs.application(source))
     return {(_APP if "/" in name else "/") + name: data for name, data in files.items()}
 
 

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tools import loadable
 from tools.fleet import factory_layout, image_bundle, image_header
 from tools.fleet.image_header import ANY, BUNDLE, SLOT, VENDOR, ImageError
 from tools.sim import espimage, flash, romfs
@@ -78,8 +79,8 @@ def _complete(labels, source):
 
 
 def _compiled(source, labels, compiled):
-    """{path: bytes} of the application with the versions of `labels` in it. compiled: of romfs,
-    what makes bytes of its files."""
+    """{path: bytes} of the application with the versions of `labels` in it. `compiled`
+    makes bytes of the files."""
     image_header.version_numbers(labels.version)
     text = _VERSION.sub(b'VERSION = b"%s"' % labels.version.encode(), _version_file(source))
     text = _SECURITY.sub(b"SECURITY = %d" % labels.security, text)
@@ -112,7 +113,7 @@ def bundle(labels, source=romfs.ROOT):
     labels = _complete(labels, source)
     files = {
         name: data
-        for name, data in _compiled(source, labels, romfs.loadable).items()
+        for name, data in _compiled(source, labels, loadable.loadable).items()
         if "/" in name
     }
     return checked(_image(BUNDLE, ANY, image_bundle.pack(files), labels))

