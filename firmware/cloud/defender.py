@@ -18,13 +18,11 @@ report said is said again by the next. Nothing of this outlives a restart.
 
 import asyncio
 import time
-from errno import ECONNRESET
 
 from micropython import const
 
-from firmware.cloud.session import Refused, SessionError
+from firmware.cloud.session import Refused, SessionError, by_peer
 from firmware.log import DEBUG, WARNING, log
-from lib.mqtt_codec import BY_SERVER, MQTTException
 
 _OFF = const(0)
 _WAITING = const(1)
@@ -162,7 +160,7 @@ class Defender:
         if session.connected() and session.connections == self._connection:
             if self._waited >= _ANSWER_S:
                 self._failed(b"no answer")
-        elif self._waited <= _SUSPECT_S and _by_peer(session.lost):
+        elif self._waited <= _SUSPECT_S and by_peer(session.lost):
             self._give_up()
         else:
             self._failed(b"connection lost")
@@ -188,7 +186,7 @@ class Defender:
             self._failed(b"subscription refused")
         except SessionError as error:
             # Without words: the connection was gone before anything was sent.
-            if error.args[0] and _by_peer(session.lost):
+            if error.args[0] and by_peer(session.lost):
                 self._give_up()
             else:
                 self._failed(error.args[0] or b"connection lost")
@@ -281,10 +279,3 @@ def _code(payload):
     except MemoryError:
         return b"no memory"
     return words[1][:_CODE] if len(parts) == 2 and len(words) == 3 else b"without a code"
-
-
-def _by_peer(reason):
-    """True when a connection that ended for `reason` was ended by the endpoint."""
-    if isinstance(reason, MQTTException):
-        return reason.code == BY_SERVER
-    return isinstance(reason, OSError) and reason.errno == ECONNRESET

@@ -17,6 +17,7 @@ from micropython import const
 from firmware import borrowed
 from firmware.config.bundle import split
 from firmware.config.identity import TRIAL
+from firmware.confmode.reasons import shown
 from firmware.events import CONFMODE
 from firmware.log import INFO, WARNING, log
 from firmware.net.wifi import WifiError
@@ -24,18 +25,11 @@ from firmware.net.wifi import WifiError
 _NAME = "candidate"
 
 _IDENTITY = b"identity"
-_BORROWED = " firmware.confmode.candidate firmware.config.change "
+_BORROWED = " firmware.confmode.candidate firmware.confmode.reasons firmware.config.change "
 # Large, and of use for `fault` only.
 _LIBRARIES = " lib.keypair lib.x509 lib.p256_key lib.p256 lib.rsa lib.der "
 _TRIES = const(3)
 _JOIN_MS = const(22000)
-
-# What wifi.py calls it, and what we tell.
-_REASONS = {
-    b"Wi-Fi passphrase refused": b"wrong passphrase",
-    b"Wi-Fi access point not found": b"not found",
-    b"Wi-Fi timeout": b"timeout",
-}
 
 
 def propose(module, values, record):
@@ -169,7 +163,7 @@ class Trial:
             if record:
                 module.identity.choose()
         except WifiError as error:
-            return _REASONS.get(error.args[0], error.args[0])
+            return shown(error)
         except (OSError, RuntimeError) as error:
             # The driver's errors carry a text where others have a number.
             return b"flash or radio, " + str(error).encode()

@@ -7,6 +7,7 @@ from micropython import const
 
 from firmware.config import checks
 from firmware.confmode import page
+from firmware.log import WARNING, log
 
 _REDIRECT = const(302)
 _BAD_REQUEST = const(400)
@@ -57,7 +58,7 @@ class Portal:
         self._address = address
 
     async def answer(self, request):
-        """(status, header lines, body) for a complete `lib.http.Parser`."""
+        """(status, header lines, body) for a complete `lib.http_parser.Parser`."""
         method = request.method
         path = request.path
         host = request.headers.get(b"host", self._address).lower()
@@ -121,7 +122,8 @@ class Portal:
             raise Refused(_UNAVAILABLE, "joining", b"Retry-After: 3\r\n")
         try:
             found = self._ap.networks()
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError) as error:
+            log(WARNING, "confmode: no scan:", error)
             raise Refused(_UNAVAILABLE, "no scan possible now", b"Retry-After: 3\r\n")
         shown = []
         for ssid, rssi, secure in found:

@@ -20,10 +20,12 @@ from os import urandom
 from micropython import const
 
 from firmware.confmode.portal import Portal
+from firmware.confmode.reasons import shown
 from firmware.log import INFO, log
 from firmware.messages import RESERVE
 from firmware.net.wifi import WifiError
-from lib import dns, http
+from lib import dns
+from lib.http_server import Server
 
 # What the person's device may be one of.
 _CLIENTS = const(4)
@@ -45,13 +47,6 @@ _ENTERPRISE = (5, 10, 14, 15, 16)
 # A scan stops everything for two to three seconds, so that it is not made for every client.
 _SCAN_MS = const(10000)
 _NETWORKS = const(20)
-
-# What a page says of a failure.
-_SHOWN = {
-    b"Wi-Fi passphrase refused": b"wrong passphrase",
-    b"Wi-Fi access point not found": b"not found",
-    b"Wi-Fi timeout": b"timeout",
-}
 
 
 class SoftAp:
@@ -102,7 +97,7 @@ class SoftAp:
         sock.bind(socket.getaddrinfo(address, 53)[0][-1])
         packed = bytes(int(part) for part in address.split("."))
         portal = Portal(self._manager, self._module, self, address.encode())
-        self._server = http.Server(portal.answer, keep=(b"origin", b"content-type"))
+        self._server = Server(portal.answer, keep=(b"origin", b"content-type"))
         self._server.open(address)
         self._start(dns.serve(sock, packed))
         self._start(self._server.serve())
@@ -248,7 +243,7 @@ class SoftAp:
         try:
             await self._module.wifi.join(self.ssid, values[b"Passphrase"], _JOIN_MS)
         except WifiError as error:
-            return _SHOWN.get(error.args[0]) or error.args[0]
+            return shown(error)
         except MemoryError:
             return b"no memory"
         except (OSError, RuntimeError) as error:

@@ -37,17 +37,21 @@ class PartitionArea:
     partition: as `esp32.Partition`, with blocks of 4,096 bytes. name: its label. size: in bytes.
     blank: sectors at its beginning that are erased and not used, so that what is kept here is
     never taken for a version of the firmware.
+    hold: bytes at its beginning that are kept in memory, and not in flash before `release`: so
+    what may become a version of the firmware is none before that.
     """
 
     # Pieces may come in any order at the same price.
     ordered = False
 
-    def __init__(self, partition, blank=0):
+    def __init__(self, partition, blank=0, hold=0):
         info = partition.info()
         self.name = info[4].encode()
         self.size = info[3] - blank * _SECTOR
         self._partition = partition
         self._blank = blank
+        self.hold = hold
+        self._held = bytearray(hold)
         # One bit a sector: it has been erased since `start`.
         self._erased = None
 
@@ -63,6 +67,13 @@ class PartitionArea:
         """Program `data`; since `start` each byte at most once, not below its `at`."""
         end = offset + len(data)
         _check(self, end)
+        held = min(self.hold, end) - offset
+        if held > 0:
+            self._held[offset : offset + held] = data[:held]
+            if offset + held == end:
+                return
+            data = memoryview(data)[held:]
+            offset += held
         for sector in range(offset // _SECTOR, (end + _SECTOR - 1) // _SECTOR):
             bit = 1 << (sector & 7)
             if not self._erased[sector >> 3] & bit:
@@ -75,6 +86,17 @@ class PartitionArea:
     def readinto(self, offset, buffer):
         """Fill `buffer` from `offset`."""
         self._partition.readblocks(offset // _SECTOR + self._blank, buffer, offset % _SECTOR)
+        held = min(self.hold - offset, len(buffer))
+        if held > 0:
+            buffer[:held] = self._held[offset : offset + held]
+
+    def release(self):
+        """Write what was held back: it is as it has to be."""
+        self._partition.writeblocks(0, self._held, 0)
+        found = bytearray(self.hold)
+        self._partition.readblocks(0, found, 0)
+        if found != self._held:
+            raise AreaError(b"flash does not hold what was written")
 
     def sync(self):
         """Let what was written survive a power cut: here it does at once."""

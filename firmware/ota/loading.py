@@ -75,6 +75,7 @@ class Loader:
         self._area = None
         self._receiver = None
         self._head = self._digest = b""
+        self._size = 0
 
     async def run(self):
         """Do all that is left to be done. Raises Interrupted, SessionError, MemoryError."""
@@ -87,7 +88,7 @@ class Loader:
             if record.type == MODULE:
                 await self._install()
             else:
-                self._ready(size=self._job.size)
+                self._ready()
             if record.data["force"]:
                 from firmware.ota import desk
 
@@ -136,10 +137,11 @@ class Loader:
     def _fail(self, why, status=b"FAILED"):
         record = self._record
         log(WARNING, "ota: failed:", why)
-        self._empty()
+        # First: after a power cut nobody would know any more.
         if record.phase == LOADING:
             record.to(REPORT, status=status.decode(), reason=why.decode())
             self._tell(b"FAILED " + why)
+        self._empty()
 
     async def _begin(self):
         """Read the document, and tell the cloud that the job is being worked on. The document is
@@ -206,6 +208,7 @@ class Loader:
         self._tidy(" area ")
         from firmware.ota.receiver import Receiver
 
+        self._size = size
         receiver = self._receiver = Receiver(size, self._area, skip, check)
         data = record.data
         name = self._area.name.decode()
@@ -222,7 +225,7 @@ class Loader:
 
         found = header.parse(self._head)
         board = self._module.board
-        header.refuse(found, self._kind, board.name, board.chip, version.SECURITY, self._job.size)
+        header.refuse(found, self._kind, board.name, board.chip, version.SECURITY, self._size)
         promised = self._job.version
         if promised and promised != found.version:
             raise Fault(b"another version than the job says")
@@ -253,6 +256,8 @@ class Loader:
             if stale >= _STALE:
                 raise Fault(b"the URL is refused")
             await self._begin()
+            if self._job.size not in (None, self._size):
+                raise Fault(b"another job document")
         # The download's tasks end in their next turn, and the TLS connection with them.
         await asyncio.sleep_ms(0)
         # Not to be loaded again for what is cut from here on, and to be made unbootable unless it
@@ -332,7 +337,6 @@ class Loader:
         header = self._header()
         await slots.install(self._area, header)
         self._ready(
-            size=self._job.size,
             slot=slots.idle().decode(),
             version=header.version.decode(),
         )
@@ -340,5 +344,5 @@ class Loader:
     def _ready(self, **values):
         """Tell the host that it is there."""
         self._still()
-        self._record.to(READY, done=values["size"], **values)
+        self._record.to(READY, size=self._size, done=self._size, **values)
         self._tell(b"")

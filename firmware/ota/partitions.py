@@ -32,6 +32,8 @@ _OTA_0 = const(0x10)
 
 _ERASE = const(6)  # of a block device's ioctl
 
+_HEADER = const(16)  # bytes of an application without which it is none
+
 _NO_ROLLBACK = const(-261)  # from a bootloader that was built without it
 
 
@@ -94,13 +96,15 @@ class Slots:
     def place(self, size):
         from firmware.ota.area import PartitionArea
 
-        area = PartitionArea(self.spare)
+        # A bootloader that finds its record damaged starts whatever begins as an application.
+        area = PartitionArea(self.spare, hold=_HEADER)
         if size - SIZE > area.size:
             raise ImageError(b"image too large, at most %d bytes" % (area.size + SIZE))
         return area, SIZE
 
     async def install(self, area, start, length):
-        """Nothing: it has been received to where it runs."""
+        """It has been received to where it runs; only its beginning has been held back."""
+        area.release()
 
     def activate(self):
         self.spare.set_boot()

@@ -22,7 +22,8 @@ _AHEAD = const(16)
 # was just written makes a filesystem finish a sector early, and begin it again.
 _BATCH = const(4)
 
-_HEAD = const(256)
+# The header of a module image, and what is held back of what is behind it (area.py).
+_HEAD = const(272)
 
 # Bytes that are read at a time after a restart, and at least when blocks are read back.
 _PIECE = const(512)
@@ -37,7 +38,7 @@ class Receiver:
 
     size: bytes of the file, at least 1. area: where it is kept (`area.py`). skip: how many of its
     first bytes are not kept there, less than BLOCK. check: function(head) that is called with the
-    file's first 256 bytes (fewer if it is shorter) before anything behind the first block is
+    file's first 272 bytes (fewer if it is shorter) before anything behind the first block is
     taken, and raises what it has against them.
 
     For others to read: `head`, those first bytes, b"" while they are missing; `done`, how many
@@ -81,7 +82,7 @@ class Receiver:
         """Take over what is there from before a restart, before anything else is put.
 
         done: how many bytes, a multiple of BLOCK or all of them, had been received and synced;
-        `self.done` may then be less. head: the file's first 256 bytes. Raises Failed, and what
+        `self.done` may then be less. head: the file's first 272 bytes. Raises Failed, and what
         `check` raises."""
         size = self.size
         skip = self._skip
@@ -93,6 +94,9 @@ class Receiver:
         try:
             self._see(head)
             self._sha.update(self.head[:skip])
+            hold = getattr(self._area, "hold", 0)
+            if hold:
+                self._area.write(0, self.head[skip : skip + hold])
             at = 0
             end = done - skip
             scratch = memoryview(bytearray(_PIECE))

@@ -3,13 +3,12 @@
 import asyncio
 import gc
 import sys
-from errno import ECONNRESET
 
 from micropython import const
 
 from firmware.borrowed import drop as forget
+from firmware.cloud.session import by_peer
 from firmware.log import WARNING, log
-from lib.mqtt_codec import BY_SERVER, MQTTException
 
 # Connections that may end by updates, one after the other, before there are no more updates.
 _CUTS = const(3)
@@ -74,13 +73,6 @@ def _count(module, before):
                 "ota: the endpoint closes the connection, does the policy allow jobs and"
                 " streams? No updates before a restart",
             )
-
-
-def by_peer(reason):
-    """True when a connection that ended for `reason` was ended by the endpoint."""
-    if isinstance(reason, MQTTException):
-        return reason.code == BY_SERVER
-    return isinstance(reason, OSError) and reason.errno == ECONNRESET
 
 
 async def _round(module):

@@ -15,7 +15,7 @@ from tools.sim import flash
 from tools.sim.filesystem import of_board
 from tools.sim.module import VirtualModule
 
-KINDS = {"slot": ("--heap", "96"), "bundle": ("--stock",)}
+KINDS = {"slot": (), "bundle": ("--stock",)}
 OTHER = "restarted before it was accepted"
 
 

@@ -1,10 +1,11 @@
-"""lib/http's parser: what it takes, what it refuses, and that no bytes bring it down."""
+"""HTTP requests: what the parser takes, what it refuses, and that no bytes bring it down."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.http import HttpError, Parser, head, unquote
+from lib.http_parser import HttpError, Parser, unquote
+from lib.http_server import head
 
 KEEP = (b"origin", b"content-type")
 

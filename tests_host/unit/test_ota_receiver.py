@@ -82,7 +82,7 @@ def check_whole(receiver, area, data, skip):
     assert receiver.complete and receiver.done == len(data) and receiver.ahead == {}
     assert receiver.digest() == receiver.digest() == hashlib.sha256(data).digest()
     assert area.flash[: len(data) - skip] == data[skip:]
-    assert receiver.head == data[:256]
+    assert receiver.head == data[:272]
 
 
 sizes = st.one_of(
@@ -119,7 +119,7 @@ def test_any_order_with_repeats_and_rubbish(size, skip, ordered, rng):
         assert receiver.error is None
         assert receiver.done >= before and receiver.done % BLOCK in (0, size % BLOCK)
         before = receiver.done
-    assert heads == [data[:256]]
+    assert heads == [data[:272]]
     check_whole(receiver, area, data, skip)
     assert not receiver.put(*pieces[-1])
 
@@ -173,7 +173,7 @@ def test_a_complete_file_is_only_read_again():
     for piece in blocks(data):
         first.put(*piece)
     second = Fresh(len(data), area, 256)
-    asyncio.run(second.resume(len(data), data[:256]))
+    asyncio.run(second.resume(len(data), data[:272]))
     assert second.complete and second.digest() == hashlib.sha256(data).digest()
     assert area.starts == [0]
 
@@ -184,7 +184,7 @@ def test_resumed_without_the_head_it_begins_afresh():
         asyncio.run(receiver.resume(8192, head))
         assert receiver.done == 0 and receiver.head == b""
     receiver = Fresh(30_000, Area(), 256)
-    asyncio.run(receiver.resume(40_000, b"x" * 256))
+    asyncio.run(receiver.resume(40_000, b"x" * 272))
     assert receiver.done == 0
 
 
@@ -216,7 +216,7 @@ def test_what_the_look_has_against_it_is_told_as_it_is():
     assert not receiver.put(*blocks(data)[0])
     again = Fresh(len(data), area, 256, refuse)
     with pytest.raises(Refused):
-        asyncio.run(again.resume(8192, data[:256]))
+        asyncio.run(again.resume(8192, data[:272]))
 
 
 class AreaError(Exception):

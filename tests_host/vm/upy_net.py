@@ -148,6 +148,43 @@ def test_reasons_never_hold_a_success_reply():
         assert b"OK" not in reason(status).upper(), status
 
 
+class Station:
+    """A radio that finds three access points."""
+
+    def __init__(self):
+        self.on = False
+        self.calls = []
+
+    def active(self, *on):
+        if on:
+            self.on = on[0]
+            self.calls.append(on[0])
+        return self.on
+
+    def scan(self):
+        return [
+            (b"a", b"", 1, -70, 0, False),
+            (b"a", b"", 6, -50, 3, False),
+            (b"b", b"", 6, -40, 0, False),
+        ]
+
+
+def test_a_scan_says_who_asks_for_a_passphrase_and_leaves_the_radio_as_it_was():
+    radio = Station()
+    wifi = Wifi(lambda: radio)
+    kinds = {}
+    assert wifi.scan(kinds) == {b"a": -50, b"b": -40}
+    # The security of the strongest of each name.
+    assert kinds == {b"a": 3, b"b": 0}
+    assert radio.calls == [True, False]
+    assert wifi.scan() == {b"a": -50, b"b": -40}
+    assert wifi.on() is False
+    assert wifi.on() is True
+    radio.calls.clear()
+    wifi.scan()
+    assert radio.calls == []
+
+
 class Rtc:
     value = (2000, 1, 1, 5, 0, 0, 0, 0)
 
