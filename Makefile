@@ -46,6 +46,7 @@ fuzz: setup
 
 cuts: setup
 	$(BIN)/python -m tests_host.fuzz cuts --all
+	$(BIN)/python -m tests_host.fuzz updates --all
 
 bench: setup
 	$(BIN)/python -m tests_host.bench

@@ -146,12 +146,13 @@ class Module:
             self.board.reset()
 
     def main(self):
-        """Serve the host. Returns only when a person presses Ctrl-C on the console."""
+        """Serve the host. Returns, True, only when a person presses Ctrl-C on the console."""
         try:
             asyncio.run(self._run())
         except KeyboardInterrupt:
             self.board.watchdog(_WATCHDOG_LONGEST_MS)
             log(WARNING, "stopped by Ctrl-C, the watchdog waits a day")
+            return True
 
     def _succeed(self):
         """Forget the starts that failed: this one answers."""

@@ -16,7 +16,7 @@ from firmware.log import INFO, WARNING, log
 from firmware.ota import record as records
 from firmware.ota.fault import Fault
 from firmware.ota.record import HOST, LOADING, MODULE, OFFERED, READY, REPORT
-from firmware.ota.work import drop
+from firmware.ota.work import drop, pause
 
 _CERTIFICATES = (103, 107, 204)
 
@@ -34,8 +34,7 @@ async def run(module):
         watch.status = b"ready"
         return bool(watch.renewal or (watch.record and watch.record.phase == LOADING))
     except Refused:
-        watch.stopped = True
-        watch.status = b"given up, subscription refused"
+        pause(watch, module.uptime, b"subscription refused")
     except SessionError as error:
         watch.status = b"jobs: " + (error.args[0] or b"connection lost")
     except JobError as error:
@@ -52,6 +51,8 @@ class Agent:
         self.module = module
         self.topic = b"$aws/things/" + module.identity.thing + b"/jobs/"
         self.jobs = Jobs(module.session, module.identity.thing)
+        # The job whose end the cloud has refused to take.
+        self._refused = None
 
     async def open(self):
         """Have the cloud tell of new jobs. Raises SessionError, Refused."""
@@ -93,8 +94,7 @@ class Agent:
             return bool(head) and await self._take(head)
         if head is None or head.id != record.job:
             head = await self._find(record.job)
-        # The host may have said something meanwhile.
-        if record is not self.record or record.phase == REPORT:
+        if self._overtaken(record):
             return True
         if head is None:
             await self._withdrawn(record)
@@ -102,6 +102,10 @@ class Agent:
         if record.phase == LOADING:
             return False
         return await self._others(record)
+
+    def _overtaken(self, record):
+        """True when the host has said something about the job of `record` while we waited."""
+        return record is not self.record or record.phase in (REPORT, records.TRIAL)
 
     async def _find(self, job):
         """The execution of `job`, None when it is over for the cloud."""
@@ -241,6 +245,10 @@ class Agent:
             if not error.gone:
                 raise
             log(WARNING, "ota: report refused:", error.code)
+            if execution.id == self._refused:
+                # It goes on listing a job whose end it does not take.
+                raise
+            self._refused = execution.id
 
     async def _renew(self, execution, job):
         """A certificate is applied at once (D33), by renew.py."""
@@ -267,10 +275,12 @@ class Agent:
             if job == record.job:
                 continue
             execution = await self._find(job)
+            if self._overtaken(record):
+                return True
             if execution is None:
                 continue
             done = await self._other(record, execution) or done
-            if record is not self.record or self.module.updates.renewal:
+            if self._overtaken(record) or self.module.updates.renewal:
                 return True
         return done and record.phase != OFFERED
 

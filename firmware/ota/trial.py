@@ -6,7 +6,6 @@ within ten minutes, or when it restarts before, the one before it runs again and
 
 import asyncio
 import sys
-import time
 
 from micropython import const
 
@@ -64,7 +63,6 @@ def _tell(module, record, status, reason, detail):
 async def _prove(module):
     """Have the cloud accept this version, which is then marked valid. Raises Unproven."""
     session = module.session
-    started = time.ticks_ms()
     why = b"not connected"
     while True:
         try:
@@ -80,7 +78,7 @@ async def _prove(module):
             why = b"flash refuses, errno %d" % (error.errno or 0)
         except MemoryError:
             why = b"no memory"
-        if time.ticks_diff(time.ticks_ms(), started) > _LONGEST_MS:
+        if module.uptime * 1000 > _LONGEST_MS:
             raise Unproven(why)
         await asyncio.sleep_ms(_PAUSE_MS)
 

@@ -14,6 +14,12 @@ from firmware.log import ERROR, log
 _PAUSE_S = const(60)
 _SOON_S = const(5)
 
+# A trial has ended by then, one way or the other.
+_LONGEST_S = const(720)
+
+# As in record.py, which is not always there.
+_TRIAL = const(4)
+
 
 class Watch:
     """module: the application's parts (`module.Module`). heap_free: function that returns the
@@ -27,8 +33,8 @@ class Watch:
 
     told: something is to be looked into. after: not before this uptime (seconds). connection: the
     last one in which notifications were subscribed to. works: jobs were asked for with success.
-    cuts: connections that the endpoint has ended at it, one after the other. stopped: too many,
-    so nothing is asked before a restart.
+    cuts: connections that the endpoint has ended at it, one after the other; long: how long the
+    last pause for that was (seconds).
     """
 
     def __init__(self, module, heap_free, need, names):
@@ -40,7 +46,7 @@ class Watch:
         self.renewal = None
         self.mailbox = None
         self.told = False
-        self.stopped = False
+        self.long = 0
         self.status = b""
         self.connection = 0
         self.busy = False
@@ -56,8 +62,7 @@ class Watch:
         from firmware.ota import record
 
         self.record = record.load(self._module.store)
-        if self.record and self.record.phase == record.TRIAL:
-            self._begin(True)
+        self.turn()
 
     def notified(self, payload):
         """The cloud, or the host, has changed something."""
@@ -68,9 +73,13 @@ class Watch:
         """Do what is due; to be called about once a second. Returns at once, does not raise."""
         module = self._module
         session = module.session
-        if self.busy or self.stopped or not session.connected() or module.uptime < self.after:
+        if self.busy or module.uptime < self.after:
             return
-        if self.told or self.connection != session.connections:
+        if self.record and self.record.phase == _TRIAL:
+            self._begin(True)
+        if not session.connected():
+            return
+        if not self.busy and (self.told or self.connection != session.connections):
             identity = module.identity
             if identity.on_trial or identity.doubted:
                 return
@@ -101,6 +110,15 @@ class Watch:
             sys.print_exception(error)
             self.retry(b"internal error, " + type(error).__name__.encode())
         self.busy = False
+        if trial and self._module.uptime > _LONGEST_S:
+            self._leave()
+
+    def _leave(self):
+        """Restart a version on trial that has not even been able to give up."""
+        module = self._module
+        if self.record.phase == _TRIAL:
+            if self.record.data["version"] == module.config.get(b"Version").decode():
+                module.board.reset()
 
     def retry(self, why, pause=_PAUSE_S):
         """Have it looked into again in a while; `why` (bytes) not now."""

@@ -10,8 +10,10 @@ from firmware.borrowed import drop as forget
 from firmware.cloud.session import by_peer
 from firmware.log import WARNING, log
 
-# Connections that may end by updates, one after the other, before there are no more updates.
+# Connections that may end by updates, one after the other, before there is a long pause.
 _CUTS = const(3)
+_PAUSE_S = const(3600)
+_LONGEST_S = const(86400)
 
 _MOMENT_MS = const(2000)
 
@@ -28,6 +30,7 @@ async def run(module, trial):
     Raises MemoryError, and what nobody has foreseen."""
     watch = module.updates
     before = _mark(watch)
+    connection = module.session.connections
     try:
         if trial:
             from firmware.ota import trial as trials
@@ -46,7 +49,7 @@ async def run(module, trial):
             await asyncio.sleep_ms(_MOMENT_MS)
             gc.collect()
             drop(watch)
-        _count(module, before)
+        _count(module, connection, before)
 
 
 def _mark(watch):
@@ -55,24 +58,30 @@ def _mark(watch):
     return record and (record.phase, record.data["done"])
 
 
-def _count(module, before):
-    """Give up where updates cost the host its connection: what a policy forbids is answered by
+def _count(module, connection, before):
+    """Pause where updates cost the host its connection: what a policy forbids is answered by
     closing it, and by nothing else."""
     watch = module.updates
     session = module.session
-    if session.connected() or _mark(watch) != before:
+    # The host may have made another connection by now.
+    kept = session.connected() and session.connections == connection
+    if kept or _mark(watch) != before:
         watch.cuts = 0
     elif by_peer(session.lost):
         watch.cuts += 1
         # The first time that jobs are asked for there is hardly another reason.
         if watch.cuts >= (_CUTS if watch.works else 1):
-            watch.stopped = True
-            watch.status = b"given up, closed by the endpoint"
-            log(
-                WARNING,
-                "ota: the endpoint closes the connection, does the policy allow jobs and"
-                " streams? No updates before a restart",
-            )
+            log(WARNING, "ota: does the policy allow jobs and streams?")
+            pause(watch, module.uptime, b"closed by the endpoint")
+
+
+def pause(watch, now, why):
+    """Ask for nothing for an hour, and for twice as long the next time, up to a day: it costs the
+    host its connection. now: uptime in seconds."""
+    watch.long = min(2 * watch.long or _PAUSE_S, _LONGEST_S)
+    watch.after = now + watch.long
+    watch.status = why
+    log(WARNING, "ota:", why, "- next in s:", watch.long)
 
 
 async def _round(module):

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests_host.bench.module import ROOT, _ask, _probe, _tree
 from tests_host.bench.rows import budget
 from tests_host.bench.sizes import mpy_size
-from tests_host.portal import Portal
+from tests_host.portal import Portal, open_portal
 from tools.cloud.process import CloudProcess
 from tools.sim.module import VirtualModule
 
@@ -60,9 +60,7 @@ def _claim(cloud, folder: Path, tree: Path, *options: str) -> tuple[float, int, 
 
 
 def _enter(module) -> Portal:
-    assert module.command(b"AT+CONFMODE bench,12345678") == b"OK CONFMODE ENABLED"
-    line = module.wait_line("portal http")
-    return Portal(line.split()[1])
+    return open_portal(module, b"AT+CONFMODE bench,12345678")
 
 
 def _beset(address: str, until: float) -> None:
@@ -104,9 +102,7 @@ def _besieged(module, address: str) -> float:
 
 def _join(module, page: Portal) -> None:
     page.networks()
-    page.join("sim-ap", "sim-passphrase")
-    while page.state()["state"] == "trying":
-        time.sleep(0.05)
+    assert page.join(ssid="sim-ap", passphrase="sim-passphrase")["state"] == "joined"
     page.done()
     end = time.monotonic() + 10
     while not module.event():
@@ -126,7 +122,7 @@ def _confmode(cloud, folder: Path, tree: Path) -> list[dict]:
         entered = time.perf_counter() - started
         page.state()
         _probe(module)
-        longest = _besieged(module, page._address)
+        longest = _besieged(module, page.address)
         late, _ = _probe(module)
         modules = _ask(module, b"AT+PROBE? modules").decode().split(",")
         loaded = sum(mpy_size(name) for name in modules if not name.endswith("probe"))

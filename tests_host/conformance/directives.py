@@ -143,9 +143,7 @@ def _portal(stage, text, wanted="joined"):
     stage.until(address, "the portal's address")
     page = Portal(address()[-1].split()[1])
     ssid, passphrase = text.split()
-    page.join(ssid, passphrase)
-    stage.until(lambda: page.state()["state"] != "trying", "a result on the page")
-    state = page.state()
+    state = page.join(ssid=ssid, passphrase=passphrase)
     assert state["state"] == wanted, state
     if wanted == "joined":
         page.done()

@@ -13,7 +13,7 @@ from tools.fleet import image_bundle, image_header, image_make
 _WITHOUT = (
     *("confmode*", "provisioning.py", "newcomer.py", "defender.py", "messaging.py", "sleep.py"),
     *("services.py", "diag_network.py", "certificates.py"),
-    *("renew.py", "renewal.py", "web.py", "mailbox.py", "http.py", "http_client.py", "icmp.py"),
+    *("renew.py", "renewal.py", "web.py", "mailbox.py", "http*.py", "icmp.py"),
     *("keypair.py", "p256_key.py", "csr.py", "der_writer.py", "hmac_sha256.py", "rsa.py"),
 )
 # Times that would only be waited for.

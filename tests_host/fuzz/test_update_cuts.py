@@ -8,7 +8,7 @@ from tests_host.fuzz.update_cuts import KINDS, UpdateCuts
 SEED = 20261122
 
 
-@pytest.mark.parametrize(("kind", "count"), [("slot", 9), ("bundle", 6)])
+@pytest.mark.parametrize(("kind", "count"), [("slot", 9), ("bundle", 4)])
 def test_power_cuts_in_updates(tmp_path, cloud, tell, kind, count):
     with UpdateCuts(tmp_path / "run", cloud, SEED, kind, *KINDS[kind]) as run:
         run.sample(count)

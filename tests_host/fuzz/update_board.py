@@ -35,6 +35,7 @@ class UpdateBoard:
         self._chance = chance
         self._kept: dict[bytes, bytes] = {}
         self._said = 0
+        self._step = 0
         # What lies on the filesystem besides the versions after an update.
         self._usual: set[str] = set()
         self.thing = ""
@@ -79,15 +80,40 @@ class UpdateBoard:
         while not reply.endswith(b"\n"):
             if select.select([module.fileno()], [], [], 0.005)[0]:
                 reply += module.read()
-            elif self.boots() > boots or self.off():
+            elif self.off():
                 return None
+            elif self.boots() > boots:
+                return self._find_step()
             elif time.monotonic() > end:
                 raise Damage(f"{line[:40]!r}: no reply, {reply!r}\n{self.console()[-3000:]}")
         return reply.rstrip(b"\n")
 
+    def _find_step(self) -> None:
+        """After a restart nobody knows whether a command was lost or is being answered: take what
+        comes up to the answer to a question that was never asked before."""
+        end = time.monotonic() + _LIMIT_S
+        boots = -1
+        reply = mark = b""
+        while not mark or not reply.endswith(mark):
+            if self.off():
+                return
+            if self.boots() > boots:
+                boots = self.boots()
+                self._step += 1
+                mark = b"OK step %d\n" % self._step
+                ask = b"AT+CONF Topic16=step %d\nAT+CONF? Topic16\n" % self._step
+                self.module.write(ask)
+            if select.select([self.module.fileno()], [], [], 0.005)[0]:
+                reply += self.module.read()
+            elif time.monotonic() > end:
+                raise Damage(f"no reply after a restart, {reply!r}\n{self.console()[-3000:]}")
+
     def must(self, line: bytes) -> bytes:
         """What stands behind the OK; Damage for anything else."""
         reply = self.ask(line)
+        if reply is None and not self.off():
+            # Its start was told late.
+            reply = self.ask(line)
         if reply is None or not reply.startswith(b"OK"):
             raise Damage(f"{line[:40]!r}: {reply!r}\n{self.console()[-3000:]}")
         return reply[3:]

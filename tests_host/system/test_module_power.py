@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests_host.portal import Portal
+from tests_host.portal import open_portal
 
 
 def operations(module):
@@ -69,9 +69,7 @@ def test_a_short_value_costs_at_most_two_erases(make_module):
 def test_a_factory_reset_forgets_what_is_being_tried(make_module, delay_ms):
     """CONFMODE ends first: a try that succeeds after the clearing must not keep anything."""
     module = make_module()
-    assert module.command(b"AT+CONFMODE") == b"OK CONFMODE ENABLED"
-    page = Portal(module.wait_line("portal http").split()[1])
-    page.join("sim-ap", "sim-passphrase")
+    open_portal(module).enter(ssid="sim-ap", passphrase="sim-passphrase")
     time.sleep(delay_ms / 1000)
     assert module.command(b"AT+FACTORY_RESET") == b"OK"
     module.wait_ready()

@@ -11,94 +11,11 @@ import time
 
 import pytest
 
+from tests_host.portal import JSON, open_portal
 from tests_host.system.conftest import connect, next_event, reset
 from tools.sim.romfs import ROOT
 
-JSON = {"Content-Type": "application/json"}
 POINTS = ("--ap", "sim-ap:sim-passphrase", "--ap", "Café ☕:", "--ap", "home:12345678")
-
-
-class Portal:
-    """The web server of a module in CONFMODE."""
-
-    def __init__(self, module, order=b"AT+CONFMODE"):
-        before = len(module.lines)
-        assert module.command(order) == b"OK CONFMODE ENABLED"
-        self.port = self._said(module, before, "portal http://127.0.0.1:")
-        self.dns = self._said(module, before, "portal-dns 127.0.0.1:")
-        self.module = module
-
-    @staticmethod
-    def _said(module, before, begins):
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            for line in module.lines[before:]:
-                if line.startswith(begins):
-                    return int(line[len(begins) :])
-            time.sleep(0.005)
-        raise AssertionError(f"no {begins!r}")
-
-    def ask(self, method, path, body=None, headers=None):
-        """(status, headers, body)"""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            client.request(method, path, body, headers or {})
-            answer = client.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            client.close()
-
-    def get(self, path):
-        status, _, body = self.ask("GET", path)
-        assert status == 200, (path, status, body)
-        return json.loads(body)
-
-    def post(self, path, **values):
-        """(status, headers, JSON)"""
-        values.setdefault("token", self.get("/api/state")["token"])
-        status, headers, body = self.ask(
-            "POST", path, json.dumps(values, ensure_ascii=False).encode(), JSON
-        )
-        return status, headers, json.loads(body)
-
-    def join(self, **values):
-        """The state that a try leads to."""
-        assert self.post("/api/join", **values)[0] == 202
-        until = time.monotonic() + 15
-        while True:
-            state = self.get("/api/state")
-            if state["state"] != "trying":
-                return state
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
-    def raw(self, data, timeout=8):
-        """What the server sends until it closes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout) as client:
-            return self.rest(client, data)
-
-    @staticmethod
-    def rest(client, data=b""):
-        received = b""
-        try:
-            if data:
-                client.sendall(data)
-            while more := client.recv(4096):
-                received += more
-        except (ConnectionResetError, BrokenPipeError):
-            pass
-        return received
-
-    def gone(self, seconds=5):
-        """Wait until nobody listens any more."""
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except ConnectionRefusedError:
-                return
-            assert time.monotonic() < until, "still listening"
-            time.sleep(0.02)
 
 
 @pytest.fixture
@@ -114,13 +31,13 @@ def info(module, name):
 
 
 def test_from_the_list_of_networks_to_a_connection(fresh):
-    portal = Portal(fresh, b"AT+CONFMODE lab,12345678")
+    portal = open_portal(fresh, b"AT+CONFMODE lab,12345678")
     assert info(fresh, b"confmode") == b"OK softap lab wpa2"
     assert fresh.command(b"AT+CONNECT") == b"ERR14 UNABLE TO CONNECT in CONFMODE"
-    networks = portal.get("/api/networks")["networks"]
+    networks = portal.networks()
     assert {"ssid": "sim-ap", "rssi": -50, "secure": True} in networks
     assert {"ssid": "Café ☕", "rssi": -50, "secure": False} in networks
-    state = portal.get("/api/state")
+    state = portal.state()
     assert (state["name"], state["state"], state["open"]) == ("lab", "idle", False)
     assert re.fullmatch("[0-9a-f]{32}", state["token"])
     assert state["endpoint"].startswith("localhost:")
@@ -131,8 +48,7 @@ def test_from_the_list_of_networks_to_a_connection(fresh):
     # Nothing has ended yet: the result can still be read, and the AT port works.
     assert not fresh.event()
     assert fresh.command(b"AT") == b"OK"
-    status, _, answer = portal.post("/api/done")
-    assert (status, answer) == (200, {})
+    portal.done()
     assert next_event(fresh) == b"OK 7 0 CONFMODE"
     portal.gone()
     assert info(fresh, b"confmode") == b"OK joined sim-ap"
@@ -145,11 +61,11 @@ def test_the_result_can_be_read_for_a_while_and_then_it_ends(make_module, tmp_pa
     source = _changed(tmp_path / "source", "firmware/confmode/softap.py", _RESULT_MS=2500)
     module = make_module(*POINTS, "--source", source)
     assert module.command(b"AT+EVENT?") == b"OK 2 0 STARTUP"
-    portal = Portal(module)
+    portal = open_portal(module)
     state = portal.join(ssid="Café ☕", passphrase="")
     assert (state["state"], state["ssid"], state["left"]) == ("joined", "Café ☕", 2)
     time.sleep(1)
-    assert portal.get("/api/state")["left"] <= 1
+    assert portal.state()["left"] <= 1
     assert portal.post("/api/join", ssid="home", passphrase="12345678")[0] == 409
     assert next_event(module) == b"OK 7 0 CONFMODE"
     portal.gone()
@@ -159,7 +75,7 @@ def test_it_ends_when_nobody_comes(make_module, tmp_path):
     source = _changed(tmp_path / "source", "firmware/confmode/manager.py", _IDLE_S=2)
     module = make_module(*POINTS, "--source", source)
     assert module.command(b"AT+EVENT?") == b"OK 2 0 STARTUP"
-    portal = Portal(module)
+    portal = open_portal(module)
     for _ in range(4):
         time.sleep(0.8)
         assert portal.ask("HEAD", "/")[0] == 200
@@ -173,7 +89,7 @@ def test_it_ends_when_nobody_comes(make_module, tmp_path):
     assert info(module, b"confmode") == b"OK no client for 2 s"
     assert module.command(b"AT+EVENT?") == b"OK"
     # And once more.
-    assert Portal(module, b"AT+CONFMODE again").get("/api/state")["name"] == "again"
+    assert open_portal(module, b"AT+CONFMODE again").state()["name"] == "again"
 
 
 def _probe(portal):
@@ -216,7 +132,7 @@ def impatient(make_module, tmp_path):
 
 def test_failures_are_told_and_the_old_values_stay(impatient):
     assert impatient.command(b"AT+CONF SSID=home") == b"OK"
-    portal = Portal(impatient)
+    portal = open_portal(impatient)
     state = portal.join(ssid="sim-ap", passphrase="wrong-wrong")
     assert (state["state"], state["reason"]) == ("failed", "wrong passphrase")
     state = portal.join(ssid="nowhere", passphrase="12345678")
@@ -229,7 +145,7 @@ def test_failures_are_told_and_the_old_values_stay(impatient):
 
 
 def test_a_name_that_is_no_text(fresh):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     state = portal.join(hex="ff00fe", passphrase="12345678")
     assert (state["state"], state["hex"], state.get("ssid")) == ("failed", "ff00fe", None)
     # The same name as text, in hexadecimal.
@@ -240,8 +156,8 @@ def test_a_name_that_is_no_text(fresh):
 def test_an_endpoint_is_kept_with_the_network(fresh):
     right = fresh.command(b"AT+CONF? EndPoint")[3:].decode()
     assert fresh.command(b"AT+CONF EndPoint=elsewhere.example:1") == b"OK"
-    portal = Portal(fresh)
-    assert portal.get("/api/state")["endpoint"] == "elsewhere.example:1"
+    portal = open_portal(fresh)
+    assert portal.state()["endpoint"] == "elsewhere.example:1"
     for bad in ("two words", "http://x", "x:0", "x:99999", "-" * 254):
         status, _, answer = portal.post("/api/join", ssid="sim-ap", endpoint=bad)
         assert status == 400 and "endpoint" in answer["error"], bad
@@ -250,18 +166,18 @@ def test_an_endpoint_is_kept_with_the_network(fresh):
     assert (state["state"], state["endpoint"]) == ("failed", "elsewhere.example:1")
     state = portal.join(ssid="sim-ap", passphrase="sim-passphrase", endpoint=right)
     assert (state["state"], state["endpoint"]) == ("joined", right)
-    portal.post("/api/done")
+    portal.done()
     assert next_event(fresh) == b"OK 7 0 CONFMODE"
     assert fresh.command(b"AT+CONF? EndPoint") == b"OK " + right.encode()
     connect(fresh)
 
 
 def test_orders_need_the_token_and_our_own_page(fresh):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     good = {"ssid": "home", "passphrase": "12345678"}
     assert portal.post("/api/join", **good, token="0" * 32)[0] == 403
     assert portal.post("/api/done")[0] == 409
-    body = json.dumps({**good, "token": portal.get("/api/state")["token"]})
+    body = json.dumps({**good, "token": portal.state()["token"]})
     for headers, expected in (
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
@@ -274,7 +190,7 @@ def test_orders_need_the_token_and_our_own_page(fresh):
 
 
 def test_the_sixth_try_in_a_minute_is_refused(impatient):
-    portal = Portal(impatient)
+    portal = open_portal(impatient)
     for _ in range(5):
         assert portal.join(ssid="nowhere", passphrase="12345678")["state"] == "failed"
     status, headers, answer = portal.post("/api/join", ssid="home", passphrase="12345678")
@@ -291,7 +207,7 @@ PROBES = {
 
 
 def test_what_phones_ask_first_leads_to_the_page(fresh):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     for path, host in PROBES.values():
         for method in ("GET", "HEAD"):
             status, headers, body = portal.ask(method, path, headers={"Host": host})
@@ -310,10 +226,12 @@ def test_what_phones_ask_first_leads_to_the_page(fresh):
 
 
 def test_every_name_leads_to_the_access_point(fresh):
-    portal = Portal(fresh)
+    open_portal(fresh)
+    [line] = [line for line in fresh.lines if line.startswith("portal-dns ")]
+    port = int(line.rsplit(":", 1)[1])
     with socket.socket(type=socket.SOCK_DGRAM) as client:
         client.settimeout(5)
-        client.connect(("127.0.0.1", portal.dns))
+        client.connect(("127.0.0.1", port))
         question = b"\x05apple\x03com\0\0\x01\0\x01"
         client.send(b"junk")
         client.send(b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0" + question)
@@ -329,30 +247,29 @@ def test_every_name_leads_to_the_access_point(fresh):
 
 def test_without_a_key_it_is_open_and_says_so(fresh):
     uid = fresh.get("uid")[-6:].encode()
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     shown = b"OK softap ExpressLink-" + uid + b" open: anybody near can listen"
     assert info(fresh, b"confmode") == shown
-    state = portal.get("/api/state")
+    state = portal.state()
     assert state["open"] and state["name"] == "ExpressLink-" + uid.decode()
 
 
 def test_what_the_host_may_do_meanwhile(fresh):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     assert fresh.command(b"AT+CONFMODE").startswith(b"ERR17 ")
     assert fresh.command(b"AT+SLEEP 1").startswith(b"ERR17 ")
     assert fresh.command(b"AT+DIAG PING localhost 1").startswith(b"ERR6 ")
     assert b"sim-ap" in fresh.command(b"AT+DIAG SCAN")
     assert fresh.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
-    assert portal.post("/api/join", ssid="home", passphrase="12345678")[0] == 202
+    portal.enter(ssid="home", passphrase="12345678")
     assert fresh.command(b"AT+CONF SSID=other") == b"OK"
     # The driver does not scan while it tries to join.
     assert fresh.command(b"AT+DIAG SCAN").startswith((b"ERR4 PARAMETER ERROR scan f", b"OK {SC"))
-    while portal.get("/api/state")["state"] == "trying":
-        time.sleep(0.05)
+    assert portal.result()["state"] == "joined"
     # The last one to write has the last word.
     assert fresh.command(b"AT+CONF? SSID") == b"OK home"
     assert fresh.command(b"AT+CONF SSID=other") == b"OK"
-    portal.post("/api/done")
+    portal.done()
     assert next_event(fresh) == b"OK 7 0 CONFMODE"
     assert fresh.command(b"AT+CONF? SSID") == b"OK other"
 
@@ -360,9 +277,9 @@ def test_what_the_host_may_do_meanwhile(fresh):
 @pytest.mark.parametrize("order", [b"AT+RESET", b"AT+FACTORY_RESET"])
 @pytest.mark.parametrize("trying", [False, True])
 def test_a_reset_ends_it(fresh, order, trying):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     if trying:
-        assert portal.post("/api/join", ssid="nowhere", passphrase="12345678")[0] == 202
+        portal.enter(ssid="nowhere", passphrase="12345678")
     # One connection that has said half of it, and one that has said nothing.
     half = socket.create_connection(("127.0.0.1", portal.port))
     half.sendall(b"GET / HT")
@@ -376,7 +293,7 @@ def test_a_reset_ends_it(fresh, order, trying):
         client.close()
     portal.gone(0.1)
     assert fresh.command(b"AT+CONF? SSID") == b"OK"
-    assert Portal(fresh).get("/api/state")["state"] == "idle"
+    assert open_portal(fresh).state()["state"] == "idle"
 
 
 def test_a_power_cut_while_it_is_kept_leaves_one_set_or_the_other(fresh):
@@ -387,8 +304,8 @@ def test_a_power_cut_while_it_is_kept_leaves_one_set_or_the_other(fresh):
         assert fresh.command(b"AT+CONF SSID=home") == b"OK"
         assert fresh.command(b"AT+CONF Passphrase=12345678") == b"OK"
         assert fresh.command(b"AT+CONF EndPoint=" + old_endpoint[3:]) == b"OK"
-        portal = Portal(fresh)
-        token = portal.get("/api/state")["token"]
+        portal = open_portal(fresh)
+        token = portal.state()["token"]
         fresh.fail_after(operation)
         order = {"ssid": "sim-ap", "passphrase": "sim-passphrase", "token": token}
         order["endpoint"] = new_endpoint[3:].decode()
@@ -396,7 +313,7 @@ def test_a_power_cut_while_it_is_kept_leaves_one_set_or_the_other(fresh):
         until = time.monotonic() + 3
         while fresh.get("state") != "off" and time.monotonic() < until:
             try:
-                if portal.get("/api/state")["state"] == "joined":
+                if portal.state()["state"] == "joined":
                     break
             except OSError:
                 continue
@@ -420,7 +337,7 @@ def test_a_power_cut_while_it_is_kept_leaves_one_set_or_the_other(fresh):
 
 
 def test_malformed_requests_are_refused_and_the_port_lives_on(fresh):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     host = b"Host: 127.0.0.1\r\n"
     for data, expected in (
         (b"\x16\x03\x01\x02\x00\x01\x00\n", b"400"),
@@ -458,7 +375,7 @@ def test_malformed_requests_are_refused_and_the_port_lives_on(fresh):
 
 
 def test_the_at_port_answers_while_four_clients_hammer(fresh):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     stop = threading.Event()
     counts = [0] * 4
 
@@ -491,11 +408,11 @@ def test_the_at_port_answers_while_four_clients_hammer(fresh):
     assert min(counts) > 10
     # Two processors are shared with the clients; a stall would be a scan or a page, seconds.
     assert longest < 0.5
-    assert portal.get("/api/state")["state"] == "idle"
+    assert portal.state()["state"] == "idle"
 
 
 def test_twenty_at_once(fresh):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     got = []
     threads = [
         threading.Thread(target=lambda: got.append(portal.ask("GET", "/")[0])) for _ in range(20)
@@ -508,7 +425,7 @@ def test_twenty_at_once(fresh):
 
 
 def test_silent_connections_do_not_keep_the_page_away(fresh):
-    portal = Portal(fresh)
+    portal = open_portal(fresh)
     idle = [socket.create_connection(("127.0.0.1", portal.port)) for _ in range(4)]
     started = time.monotonic()
     assert portal.ask("GET", "/")[0] == 200
@@ -526,12 +443,12 @@ def test_little_memory_and_all_of_it_comes_back(make_module):
 
     figures = [heap()]
     for _ in range(2):
-        portal = Portal(module, b"AT+CONFMODE lab,12345678")
+        portal = open_portal(module, b"AT+CONFMODE lab,12345678")
         portal.ask("GET", "/")
-        portal.get("/api/networks")
+        portal.networks()
         figures.append(heap())
         assert portal.join(ssid="sim-ap", passphrase="sim-passphrase")["state"] == "joined"
-        portal.post("/api/done")
+        portal.done()
         assert next_event(module) == b"OK 7 0 CONFMODE"
         portal.gone()
         # The tasks that have ended are forgotten a moment later.
@@ -558,19 +475,13 @@ def test_after_the_network_was_lost(fresh):
         time.sleep(0.1)
     reply = fresh.command(b"AT+DIAG SCAN")
     assert b"home" in reply and b"sim-ap" not in reply
-    portal = Portal(fresh)
-    assert [point["ssid"] for point in portal.get("/api/networks")["networks"]] == [
-        "Café ☕",
-        "home",
-    ]
+    portal = open_portal(fresh)
+    assert [point["ssid"] for point in portal.networks()] == ["Café ☕", "home"]
     assert portal.join(ssid="home", passphrase="12345678")["state"] == "joined"
 
 
 def test_disconnect_does_not_disturb_a_try(fresh):
-    portal = Portal(fresh)
-    assert portal.post("/api/join", ssid="home", passphrase="12345678")[0] == 202
+    portal = open_portal(fresh)
+    portal.enter(ssid="home", passphrase="12345678")
     assert fresh.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
-    until = time.monotonic() + 15
-    while portal.get("/api/state")["state"] == "trying":
-        assert time.monotonic() < until
-    assert portal.get("/api/state")["state"] == "joined"
+    assert portal.result()["state"] == "joined"

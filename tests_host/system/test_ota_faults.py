@@ -6,6 +6,7 @@ One module and one cloud serve all of a board's cases; nothing is restarted betw
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 import time
@@ -14,9 +15,9 @@ import pytest
 
 from tests_host.conformance.certificates import Certificates
 from tests_host.system.conftest import connect, give_wifi
-from tests_host.updates import host_image, image, module_image, ota_event, thing_of, wait_state
+from tests_host.updates import image, module_image, ota_event, signer, thing_of, wait_state
 from tests_host.versions import flipped, payload, small, tree, wrapped
-from tools.fleet import image_header
+from tools.fleet import image_header, signing
 from tools.sim.module import VirtualModule
 
 KINDS = {"slot": (), "bundle": ("--stock",)}
@@ -162,9 +163,6 @@ def test_flipped_bits(board):
 
 def _signature_of(board, data):
     """Function that puts the signature of `data` into a document."""
-    from tests_host.updates import signer
-    from tools.fleet import signing
-
     made = signing.sign(data, signing.load_key(signer(board.cloud)))
 
     def change(document):
@@ -177,8 +175,6 @@ def _signature_of(board, data):
 
 @both
 def test_flipped_bits_of_the_signature(board):
-    import base64
-
     good = small(board.kind)
     dice = random.Random(1)
 
@@ -275,8 +271,6 @@ def certificates(_cloud):
 
 @both
 def test_signed_by_somebody_else(board, certificates):
-    from tools.fleet import signing
-
     key = signing.load_key(certificates.key_file("stranger"))
     good = small(board.kind)
     made = signing.sign(good, key)
@@ -353,7 +347,10 @@ def test_a_file_that_is_not_in_the_stream(board):
 
 
 REFUSALS = {
-    "refuse": ({"error": "ResourceNotFound"}, "stream rejected, ResourceNotFound"),
+    "refuse": (
+        {"error": "ResourceNotFound", "request": "get"},
+        "stream rejected, ResourceNotFound",
+    ),
     "flip": ({}, "signature does not verify|image header is damaged|no module image"),
     "wrong-size": ({"by": -1}, "stream sends other blocks than the job says"),
     "wrong-length": ({"by": 1}, "stream sends other blocks than the job says"),
@@ -364,11 +361,7 @@ REFUSALS = {
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_streams_that_do_not_deliver(board, kind):
     fields, reason = REFUSALS[kind]
-    board.cloud.control.fault(kind, at="streams", request="get", **fields) if kind in (
-        "refuse",
-        "silent",
-        "wrong-size",
-    ) else board.cloud.control.fault(kind, at="streams", **fields)
+    board.cloud.control.fault(kind, at="streams", **fields)
     board.fails(reason, small("slot"))
 
 
@@ -397,7 +390,8 @@ FILE_FAULTS = {
     "refuse 403": ({"code": 403}, "the URL is refused"),
     "refuse 500": ({"code": 500}, "file server: status 500"),
     "flip": ({}, "signature does not verify|image header is damaged|no module image"),
-    "stall": ({"bytes": 5_000}, "file server: no answer|file server: .+"),
+    # Less than a block: with more, each try would bring it on.
+    "stall": ({"bytes": 100}, "file server: no answer"),
     "silent": ({}, "file server: no answer"),
     "close": ({"bytes": 0, "count": 1000}, "file server: .+"),
     "wrong-length": ({"by": 7}, "file server: .+"),
@@ -446,9 +440,7 @@ def test_a_url_that_expires_in_mid_download(board):
     board.cloud.control.fault("delay", at="files", ms=1100, count=1)
     update = board.ready(small("slot"), protocol="http")
     used = [d for d in board.cloud.control.downloads() if update.job in d["key"]]
-    assert [d["status"] for d in used] == [403, 206, 403, 206] or 403 in [
-        d["status"] for d in used
-    ], used
+    assert 403 in [d["status"] for d in used] and used[-1]["status"] == 206, used
     board.flush(update)
 
 
@@ -525,9 +517,3 @@ def test_at_the_end_a_good_version_runs(board):
     assert update.ended() == ("SUCCEEDED", "accepted 9.9.0")
     assert board.module.command(b"AT+CONF? Version") == b"OK 9.9.0"
     wait_state(board.module, 0)
-
-
-def test_a_host_image_too(board):
-    update = host_image(board.cloud, board.thing, b"abc")
-    assert ota_event(board.module, 15) == b""
-    board.flush(update)

@@ -288,7 +288,7 @@ def test_a_policy_that_forbids_what_comes_later(module, cloud, what):
             break
         assert module.command(b"AT+EVENT?") == b"OK 3 0 CONLOST"
         lost += 1
-        assert lost <= 4
+        assert lost <= 4, module.console()
         connect(module)
     assert module.command(b"AT+CONNECT?") == b"OK 1"
     assert module.console().count("does the policy allow") == 1
