@@ -154,14 +154,6 @@ class Module:
             log(WARNING, "stopped by Ctrl-C, the watchdog waits a day")
             return True
 
-    def _succeed(self):
-        """Forget the starts that failed: this one answers."""
-        from firmware import starts
-
-        starts.clear()
-        self.failed = 0
-        drop(" firmware.starts ")
-
     def _resume(self):
         """Go on with what was begun before the restart: an update, or credentials that a person
         has entered over Bluetooth. Raises MemoryError: a version on trial fails with it."""
@@ -202,7 +194,10 @@ class Module:
                 self._report()
             self.count()
             if self.failed and self.writer.replies:
-                self._succeed()
+                # It starts, and it answers.
+                self.failed = 0
+                self.engine.borrow("firmware.starts", "clear")()
+                drop(" firmware.starts ")
             await asyncio.sleep_ms(_TURN_MS)
         # The port never ends but by a defect: let main.py see it and reset.
         await port

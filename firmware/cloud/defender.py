@@ -21,7 +21,8 @@ import time
 
 from micropython import const
 
-from firmware.cloud.session import Refused, SessionError, by_peer
+from firmware.cloud.ending import by_peer
+from firmware.cloud.session import Refused, SessionError
 from firmware.log import DEBUG, WARNING, log
 
 _OFF = const(0)

@@ -11,7 +11,6 @@ opening.py.
 import asyncio
 import gc
 import time
-from errno import ECONNRESET
 
 from micropython import const
 
@@ -19,7 +18,7 @@ from firmware.cloud.backoff import STABLE_MS
 from firmware.events import CONLOST
 from firmware.log import INFO, WARNING, log
 from lib.mqtt_client import Client
-from lib.mqtt_codec import BY_SERVER, REFUSED, MQTTException
+from lib.mqtt_codec import REFUSED, MQTTException
 
 DOWN = const(0)
 JOINING = const(1)
@@ -68,14 +67,6 @@ def describe(error, stage):
     from firmware.cloud import failure
 
     return failure.describe(error, stage)
-
-
-def by_peer(reason):
-    """True when a connection that ended for `reason` (`Session.lost`) was ended by the endpoint,
-    which is also its one answer to what a policy forbids."""
-    if isinstance(reason, MQTTException):
-        return reason.code == BY_SERVER
-    return isinstance(reason, OSError) and reason.errno == ECONNRESET
 
 
 class Session:

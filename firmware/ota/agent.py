@@ -101,7 +101,23 @@ class Agent:
             return True
         if record.phase == LOADING:
             return False
+        if record.phase == READY and record.data["force"]:
+            return await self._apply()
         return await self._others(record)
+
+    async def _apply(self):
+        """Start a forced version: the power was lost when that was to be done."""
+        from firmware.at.errors import AtError
+        from firmware.ota import desk
+
+        try:
+            desk.activate(self.module)
+        except AtError as error:
+            # The record says already what becomes of it.
+            self.tell(b"FAILED " + error.detail)
+            return True
+        await self.module.restart()
+        return False
 
     def _overtaken(self, record):
         """True when the host has said something about the job of `record` while we waited."""

@@ -8,6 +8,7 @@ import sys
 
 from micropython import const
 
+from firmware.borrowed import drop
 from firmware.log import ERROR, log
 
 # After a lack of memory, or a cloud that did not answer, it is tried again this much later.
@@ -34,7 +35,7 @@ class Watch:
     told: something is to be looked into. after: not before this uptime (seconds). connection: the
     last one in which notifications were subscribed to. works: jobs were asked for with success.
     cuts: connections that the endpoint has ended at it, one after the other; long: how long the
-    last pause for that was (seconds).
+    last pause for that was (seconds). lacks: times in a row that there was no memory.
     """
 
     def __init__(self, module, heap_free, need, names):
@@ -47,6 +48,7 @@ class Watch:
         self.mailbox = None
         self.told = False
         self.long = 0
+        self.lacks = 0
         self.status = b""
         self.connection = 0
         self.busy = False
@@ -109,6 +111,8 @@ class Watch:
         except Exception as error:  # noqa: BLE001
             sys.print_exception(error)
             self.retry(b"internal error, " + type(error).__name__.encode())
+        work = None
+        drop(" firmware.ota.work ")
         self.busy = False
         if trial and self._module.uptime > _LONGEST_S:
             self._leave()

@@ -7,11 +7,20 @@ import sys
 from micropython import const
 
 from firmware.borrowed import drop as forget
-from firmware.cloud.session import by_peer
+from firmware.cloud.ending import by_peer
+from firmware.events import OTA
 from firmware.log import WARNING, log
 
 # Connections that may end by updates, one after the other, before there is a long pause.
 _CUTS = const(3)
+
+# Times that there was no memory for a download, before its job has failed.
+_LACKS = const(5)
+
+# As in record.py, which is not always there.
+_LOADING = const(2)
+_REPORT = const(5)
+
 _PAUSE_S = const(3600)
 _LONGEST_S = const(86400)
 
@@ -39,6 +48,17 @@ async def run(module, trial):
         else:
             while await _round(module):
                 pass
+        watch.lacks = 0
+    except MemoryError:
+        watch.lacks += 1
+        record = watch.record
+        if watch.lacks < _LACKS or not record or record.phase != _LOADING:
+            raise
+        # It would not be otherwise the next time, and other jobs wait.
+        watch.lacks = 0
+        record.to(_REPORT, status="FAILED", reason="no memory")
+        module.events.put(OTA, 0, b"FAILED no memory")
+        watch.told = True
     finally:
         trials = None
         try:

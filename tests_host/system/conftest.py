@@ -67,6 +67,28 @@ def module(make_module):
     return made
 
 
+# The browser's driver is large, and few tests need it: imported when one does.
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, for the page of CONFMODE."""
+    from tests_host.system import portal_browser
+
+    with portal_browser.browser() as started:
+        yield started
+
+
+@pytest.fixture
+def portal():
+    """A scripted module with the page as it is in the firmware."""
+    from tests_host.system.portal_fake import FakePortal
+
+    made = FakePortal()
+    yield made
+    made.close()
+
+
 def give_wifi(module):
     """Tell the module the default access point."""
     assert module.command(b"AT+CONF SSID=sim-ap") == b"OK"

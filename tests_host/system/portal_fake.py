@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import runpy
 import threading
@@ -27,16 +28,16 @@ NETWORKS = [
 class FakePortal:
     """The API of docs/portal.md over HTTP on 127.0.0.1, in threads of this process.
 
-    `state`, `networks`: what the two GETs answer. `joins`: answers to POST /api/join in their
+    `page`, `policy`: what is served, the firmware's own at first. `state`, `networks`: what the two GETs answer. `joins`: answers to POST /api/join in their
     order, each (status, JSON object or None, headers); the default is 202 with the state set to
     `trying`. `token` is asked of every POST. `gone`: connections are dropped without a byte.
     `delay`: seconds before each answer. `ready`: an event without which the API does not answer.
     `asked`: (method, path, JSON body or None), all of them.
     """
 
-    def __init__(self, page, policy):
-        self.page = page
-        self.policy = policy
+    def __init__(self):
+        self.page = gzip.decompress(PAGE)
+        self.policy = POLICY.decode()
         self.token = "0" * 32
         self.state = {"state": "idle"}
         self.name = "ExpressLink-ab12cd"

@@ -1,6 +1,5 @@
 """What the portal's page does, in a browser, against a scripted module."""
 
-import gzip
 import re
 
 import pytest
@@ -21,21 +20,6 @@ from tests_host.system.portal_browser import (
     press,
     title,
 )
-from tests_host.system.portal_fake import PAGE, POLICY, FakePortal
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with portal_browser.browser() as started:
-        yield started
-
-
-@pytest.fixture
-def portal():
-    """A scripted module with the page as it is in the firmware."""
-    made = FakePortal(gzip.decompress(PAGE), POLICY.decode())
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -27,22 +27,8 @@ from tests_host.system.portal_browser import (
     press,
     title,
 )
-from tests_host.system.portal_fake import PAGE, POLICY, FakePortal
+from tests_host.system.portal_fake import PAGE, POLICY
 from tools.portal import build
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with portal_browser.browser() as started:
-        yield started
-
-
-@pytest.fixture
-def portal():
-    """A scripted module with the page as it is in the firmware."""
-    made = FakePortal(gzip.decompress(PAGE), POLICY.decode())
-    yield made
-    made.close()
 
 
 # The builder.

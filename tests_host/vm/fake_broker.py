@@ -1,8 +1,8 @@
 """A scripted MQTT server: the test says byte by byte what it receives and sends."""
 
 import contextlib
-import socket
-import threading
+
+from tests_host.vm.scripted import ScriptedServer
 
 CONNACK = bytes.fromhex("20020000")
 CONNACK_PRESENT = bytes.fromhex("20020100")
@@ -40,8 +40,6 @@ class Peer:
 
     def __init__(self, sock):
         self.sock = sock
-        sock.settimeout(10)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def read(self, count: int) -> bytes:
         data = b""
@@ -85,44 +83,9 @@ class Peer:
                 pass
 
 
-class FakeBroker:
-    """Listens on a free port and runs one script (a function of a Peer) per connection.
-
-    What a script raises is raised again by `check`.
-    """
+class FakeBroker(ScriptedServer):
+    """A server of MQTT."""
 
     def __init__(self, *scripts):
-        self.scripts = scripts
-        self.errors = []
-        self.listener = socket.socket()
         # Small, so that a client that writes more than this server reads is soon stuck.
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen()
-        self.port = self.listener.getsockname()[1]
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.listener.close()
-
-    def _serve(self):
-        for script in self.scripts:
-            try:
-                self.listener.settimeout(10)
-                sock, _ = self.listener.accept()
-                with sock:
-                    script(Peer(sock))
-            except (OSError, EOFError, AssertionError) as error:
-                self.errors.append(error)
-                return
-
-    def check(self):
-        """Wait for the scripts' end and raise what went wrong in one of them."""
-        self.thread.join(10)
-        assert not self.thread.is_alive(), "the server's script has not ended"
-        if self.errors:
-            raise self.errors[0]
+        super().__init__(Peer, scripts, receive_buffer=65536)

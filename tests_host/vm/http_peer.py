@@ -1,9 +1,9 @@
 """Scripted HTTP servers, over TCP and TLS, for tests and the bench of lib.http_client."""
 
 import re
-import socket
 import ssl
-import threading
+
+from tests_host.vm.scripted import ScriptedServer
 
 _REQUEST = re.compile(
     rb"GET (/[^ ]*) HTTP/1\.1\r\nHost: ([^\r\n]+)\r\nRange: bytes=(\d+)-(\d+)\r\n"
@@ -28,7 +28,6 @@ class Peer:
 
     def __init__(self, sock):
         self.sock = sock
-        sock.settimeout(10)
 
     def request(self):
         """Receive one request, which must be all there is: (path, host, first, last)."""
@@ -61,46 +60,8 @@ class Peer:
             return
 
 
-class HttpPeer:
-    """Listens on a free port and runs one script (a function of a Peer) per connection.
-
-    context: an ssl.SSLContext, for TLS. What a script raises is raised again by `check`.
-    """
+class HttpPeer(ScriptedServer):
+    """A server of HTTP; context: an ssl.SSLContext, for TLS."""
 
     def __init__(self, *scripts, context=None):
-        self._scripts = scripts
-        self._context = context
-        self.errors = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._listener.close()
-
-    def _serve(self):
-        for script in self._scripts:
-            try:
-                self._listener.settimeout(10)
-                sock = self._listener.accept()[0]
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with sock:
-                    if self._context:
-                        sock.settimeout(10)
-                        sock = self._context.wrap_socket(sock, server_side=True)
-                    with sock:
-                        script(Peer(sock))
-            except (OSError, EOFError, AssertionError) as error:
-                self.errors.append(error)
-                return
-
-    def check(self):
-        """Wait for the scripts' end and raise what went wrong in one of them."""
-        self._thread.join(10)
-        assert not self._thread.is_alive(), "the server's script has not ended"
-        if self.errors:
-            raise self.errors[0]
+        super().__init__(Peer, scripts, context)

@@ -121,4 +121,7 @@ def cancel(ctx, job, force):
     """Cancel JOB where it has not begun, and tell how it is everywhere."""
     cloud = _cloud(ctx)
     cloud.cancel(job, force)
-    _told(cloud.executions(job))
+    executions = cloud.executions(job)
+    _told(executions)
+    if not force and any(execution.status == "IN_PROGRESS" for execution in executions):
+        click.echo("what has begun goes on; --force ends it too", err=True)
