@@ -28,11 +28,12 @@ NETWORKS = [
 class FakePortal:
     """The API of docs/portal.md over HTTP on 127.0.0.1, in threads of this process.
 
-    `page`, `policy`: what is served, the firmware's own at first. `state`, `networks`: what the two GETs answer. `joins`: answers to POST /api/join in their
-    order, each (status, JSON object or None, headers); the default is 202 with the state set to
-    `trying`. `token` is asked of every POST. `gone`: connections are dropped without a byte.
-    `delay`: seconds before each answer. `ready`: an event without which the API does not answer.
-    `asked`: (method, path, JSON body or None), all of them.
+    `page`, `policy`: what is served, at first the firmware's own. `state`, `networks`: what the
+    two GETs answer. `joins`: answers to POST /api/join in their order, each (status, JSON object
+    or None, headers); the default is 202 with the state set to `trying`. `token` is asked of every
+    POST. `gone`: connections are dropped without a byte. `delay`: seconds before each answer.
+    `ready`: an event without which the API does not answer. `asked`: (method, path, JSON body or
+    None), all of them.
     """
 
     def __init__(self):

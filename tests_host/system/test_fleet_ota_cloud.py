@@ -277,7 +277,8 @@ def test_cancelling(cloud, players, image):
     one.take()
     # What is in progress goes on unless it is forced.
     said = good(cloud, "cancel", job).splitlines()
-    assert said == [f"{one.thing} IN_PROGRESS", f"{two.thing} CANCELED"]
+    hint = "what has begun goes on; --force ends it too"
+    assert said == [f"{one.thing} IN_PROGRESS", f"{two.thing} CANCELED", hint]
     said = good(cloud, "cancel", job, "--force").splitlines()
     assert said == [f"{one.thing} CANCELED", f"{two.thing} CANCELED"]
     assert f"{job} CANCELED host image app-3.2.1.img\n" in good(cloud, "list")

@@ -30,7 +30,6 @@ from tests_host.system.portal_browser import (
 from tests_host.system.portal_fake import PAGE, POLICY
 from tools.portal import build
 
-
 # The builder.
 
 
