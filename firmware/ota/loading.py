@@ -311,6 +311,8 @@ class Loader:
         """Write down how far it has got."""
         receiver = self._receiver
         self._area.sync()
+        if self._record.data["done"] == receiver.done // _BLOCK * _BLOCK:
+            return
         head = binascii.b2a_base64(receiver.head).decode().strip()
         self._record.keep(done=receiver.done // _BLOCK * _BLOCK, head=head)
 

@@ -52,6 +52,9 @@ async def run(module, trial):
     except MemoryError:
         watch.lacks += 1
         record = watch.record
+        if record and record.data["force"] and module.messages.give_way():
+            # A host that does not fetch its messages is not to hold up a forced update (7.6).
+            log(WARNING, "ota: no memory, messages were lost for it")
         if watch.lacks < _LACKS or not record or record.phase != _LOADING:
             raise
         # It would not be otherwise the next time, and other jobs wait.

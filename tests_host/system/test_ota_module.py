@@ -74,3 +74,19 @@ def test_a_bundle_on_a_stock_board(make_module, cloud):
     assert ota_event(module) == b"APPLIED 9.2.0"
     assert module.command(b"AT+CONF? Version") == b"OK 9.2.0"
     assert update.ended() == ("SUCCEEDED", "accepted 9.2.0")
+
+
+def test_a_host_that_fetches_no_message_does_not_hold_up_a_forced_update(
+    make_module, cloud, operator
+):
+    module = make_module("--heap", "96")
+    give_wifi(module)
+    thing = up(module)
+    assert module.command(b"AT+CONF Topic1=junk") == b"OK"
+    assert module.command(b"AT+SUBSCRIBE1") == b"OK"
+    root = module.command(b"AT+CONF? TopicRoot").split()[1].decode()
+    for size in [300] * 60 + [4500] * 6:
+        operator.publish(root + "/junk", b"x" * size)
+    update = module_image(cloud, thing, image("slot", "9.3.0"), force=True)
+    assert update.ended(90) == ("SUCCEEDED", "accepted 9.3.0")
+    assert module.command(b"AT+CONF? Version") == b"OK 9.3.0"
