@@ -122,7 +122,7 @@ def _updates_heap():
     before it is for the first time: each name in a file costs a place in MicroPython's table, for
     ever. Frozen code costs much less."""
     if getattr(firmware, "__file__", "").startswith("/app/"):
-        return 5 * RESERVE, 3 * RESERVE
+        return 5 * RESERVE, 2 * RESERVE
     return 4 * RESERVE, 0
 
 

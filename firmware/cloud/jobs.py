@@ -110,8 +110,9 @@ class Jobs:
                 answer = await self._ask(name, body)
                 break
             except JobError as error:
-                if error.code != _TOO_LONG or not document:
+                if error.code not in (_TOO_LONG, _NO_MEMORY) or not document:
                     raise
+                # A short one may fill the memory too, with a thousand empty lists for instance.
                 too_long = True
                 document = False
         found = answer.get("execution")

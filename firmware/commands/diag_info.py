@@ -53,9 +53,11 @@ def _slot(module):
 
 def _updates(module):
     record = module.updates.record
+    status = module.updates.status
     if record:
-        return b"%s %s" % (record.job.encode(), record.name())
-    return module.updates.status
+        shown = b"%s %s" % (record.job.encode(), record.name())
+        return shown if status in (b"", b"ready") else shown + b", " + status
+    return status
 
 
 # In the order in which they are shown.

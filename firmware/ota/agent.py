@@ -20,6 +20,9 @@ from firmware.ota.work import drop, pause
 
 _CERTIFICATES = (103, 107, 204)
 
+# What may be otherwise the next time.
+_PASSING = (b"RequestThrottled", b"InternalError", b"no answer", b"malformed", b"no memory")
+
 
 async def run(module):
     """Deal with the jobs. True when a file is to be loaded (loading.py, renew.py), after which
@@ -96,6 +99,9 @@ class Agent:
             head = await self._find(record.job)
         if self._overtaken(record):
             return True
+        if head and head.status == b"QUEUED" and (record.phase == READY or record.data["done"]):
+            # Another one under the same id: ours was begun.
+            head = None
         if head is None:
             await self._withdrawn(record)
             return True
@@ -143,7 +149,7 @@ class Agent:
             execution = Execution(record.job)
             await self.jobs.update(execution, data["status"].encode(), {"reason": reason})
         except JobError as error:
-            if not error.gone:
+            if error.code in _PASSING and not error.gone:
                 raise
             log(WARNING, "ota: report refused:", error.code)
             self.tell(b"REPORT FAILED " + error.code)

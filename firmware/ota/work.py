@@ -89,7 +89,7 @@ def _count(module, connection, before):
     # The host may have made another connection by now.
     kept = session.connected() and session.connections == connection
     if kept or _mark(watch) != before:
-        watch.cuts = 0
+        watch.cuts = watch.long = 0
     elif by_peer(session.lost):
         watch.cuts += 1
         # The first time that jobs are asked for there is hardly another reason.

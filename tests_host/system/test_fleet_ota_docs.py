@@ -34,7 +34,8 @@ def test_every_command_of_the_document(cloud, tmp_path):
         if "--aws" in words:
             continue
         given = {
-            "build/cloud": cloud.state,
+            "build/state/cloud": cloud.state,
+            "build/state/cloud/signer.key": cloud.state / "signer.key",
             "firmware.bin": tmp_path / "firmware.bin",
             "signer.key": cloud.state / "signer.key",
             "signer.pem": cloud.state / "signer.pem",

@@ -11,7 +11,7 @@ VARIANTS = {
     "cloud": (),
     "mosquitto": (),
     "heap-96": ("--heap", "96"),
-    "stock-heap-104": ("--stock", "--heap", "104"),
+    "stock-heap-108": ("--stock", "--heap", "108"),
 }
 
 
