@@ -137,8 +137,6 @@ def activate(module):
         empty(module, record)
         _look(watch)
         raise AtError(OTA, why) from None
-    # The restart comes next, and then somebody looks at the record again.
-    watch.busy = True
 
 
 def close(module):

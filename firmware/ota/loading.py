@@ -296,6 +296,10 @@ class Loader:
             raise Interrupted(error.args[0])
         except download.Stale:
             return False
+        except Stopped:
+            if self._record.phase == LOADING:
+                self._note()
+            raise
         finally:
             self._progress = None
             teller.cancel()

@@ -23,8 +23,8 @@ def _blocks(size):
 class Progress:
     """Reports of one job in progress. job: its id (str); version: of its execution.
 
-    `refused`: the cloud does not take one. Mostly the job has been cancelled, or has timed out; it
-    is for others to find out."""
+    `refused`: the cloud does not take them any more. Mostly the job has been cancelled, or has
+    timed out; it is for others to find out."""
 
     def __init__(self, session, thing, job, version):
         self._session = session
@@ -56,15 +56,24 @@ class Progress:
         try:
             await self._session.post(
                 self._topic,
-                b'{"status":"IN_PROGRESS","expectedVersion":%d,'
-                b'"statusDetails":{"receive":"%s"}}' % (self._version, blocks),
+                b'{"status":"IN_PROGRESS",%s"statusDetails":{"receive":"%s"}}'
+                % (b'"expectedVersion":%d,' % self._version if self._version else b"", blocks),
                 0,
             )
         except (SessionError, MemoryError) as error:
             log(WARNING, "ota: not reported:", repr(error))
 
     def _accepted(self, payload):
-        self._version += 1
+        if self._version:
+            self._version += 1
 
     def _rejected(self, payload):
-        self.refused = True
+        try:
+            text = bytes(payload or b"")
+        except MemoryError:
+            return
+        if b"VersionMismatch" in text:
+            # An answer has come twice, or not at all: the next report goes without.
+            self._version = 0
+        elif b"Throttled" not in text and b"InternalError" not in text:
+            self.refused = True

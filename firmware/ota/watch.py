@@ -4,6 +4,7 @@ The rest of `ota` is imported when there is work, and dropped from memory after 
 """
 
 import asyncio
+import gc
 import sys
 
 from micropython import const
@@ -53,6 +54,7 @@ class Watch:
         self.connection = 0
         self.busy = False
         self.trial = False
+        self._unsettled = False
         self.works = False
         self.cuts = 0
         self.after = 0
@@ -64,6 +66,8 @@ class Watch:
         from firmware.ota import record
 
         self.record = record.load(self._module.store)
+        # Only what an earlier start has begun: an APPLY of this one is for the next.
+        self._unsettled = bool(self.record) and self.record.phase == _TRIAL
         self.turn()
 
     def notified(self, payload):
@@ -77,7 +81,7 @@ class Watch:
         session = module.session
         if self.busy or module.uptime < self.after:
             return
-        if self.record and self.record.phase == _TRIAL:
+        if self._unsettled:
             self._begin(True)
         if not session.connected():
             return
@@ -85,6 +89,7 @@ class Watch:
             identity = module.identity
             if identity.on_trial or identity.doubted:
                 return
+            gc.collect()
             if self._heap_free() < self._need + (0 if self.works else self._names):
                 # The host's messages come first.
                 self.retry(b"no memory")
@@ -105,6 +110,8 @@ class Watch:
             from firmware.ota import work
 
             await work.run(self._module, trial)
+            if trial:
+                self._unsettled = False
         except MemoryError:
             # Mostly it is what has just ended that still holds some.
             self.retry(b"no memory", _SOON_S)

@@ -105,6 +105,11 @@ def online(module) -> None:
         reply = module.command(b"AT+" + line, timeout=120)
         if not reply.startswith(b"OK"):
             raise AssertionError(f"{line!r}: {reply!r}")
+    # The first look for update jobs, which loads and drops its code.
+    until = time.monotonic() + 20
+    while module.command(b"AT+DIAG INFO updates") != b"OK ready":
+        assert time.monotonic() < until, module.console()[-800:]
+        time.sleep(0.1)
 
 
 # Every value that outlives a command set to one size, queues empty: what the heap holds after it
