@@ -171,6 +171,8 @@ def test_where_labels_are_looked_for():
     made["afr_ota"]["files"][0]["version"] = None
     assert document.parse(made).version == b"b"
     made["afr_ota"]["files"][0]["version"] = "ä"
+    made["afr_ota"]["files"][0]["force"] = "True"
+    assert document.parse(made).force
     made["afr_ota"]["files"][0]["force"] = True
     job = document.parse(made)
     assert (job.version, job.detail, job.force) == ("ä".encode(), "ä".encode(), True)
