@@ -30,7 +30,7 @@ _BORROWED = """
  firmware.confmode.manager firmware.confmode.softap firmware.confmode.portal
  firmware.confmode.page firmware.confmode.ble firmware.confmode.frames
  firmware.confmode.candidate firmware.confmode.intake firmware.confmode.sealing
- firmware.confmode.reasons firmware.settle firmware.config.change
+ firmware.confmode.reasons firmware.settle firmware.net.seldom firmware.config.change
  lib.http_server lib.http_parser lib.dns lib.hmac_sha256
 """.replace("\n", " ")
 

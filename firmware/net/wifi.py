@@ -150,18 +150,10 @@ class Wifi:
         three seconds, and leaves the radio as it was. Raises OSError.
 
         kinds: a dict that gets the security of each as the driver numbers it, 0 for none."""
+        from firmware.net import seldom
+
         was_on = self.on()
-        try:
-            best = {}
-            for ssid, _, _, rssi, security, _ in self._wlan.scan():
-                if rssi > best.get(ssid, -1000):
-                    best[ssid] = rssi
-                    if kinds is not None:
-                        kinds[ssid] = security
-            return best
-        finally:
-            if not was_on:
-                self._wlan.active(False)
+        return seldom.scan(self._wlan, was_on, kinds)
 
     def _field(self, field):
         if not self.linked():
@@ -184,15 +176,6 @@ class Wifi:
         """The IPv6 address as bytes, `::` when there is none."""
         if not self.linked():
             return b"::"
-        try:
-            found = self._wlan.ipconfig("addr6")
-        except ValueError:
-            # This MicroPython has no IPv6 to tell of.
-            return b"::"
-        # Pairs of address and state; a link-local one is better than none, a global one is best.
-        best = b"::"
-        for entry in found:
-            text = (entry[0] if isinstance(entry, tuple) else entry).encode()
-            if best == b"::" or not text.lower().startswith(b"fe80"):
-                best = text
-        return best
+        from firmware.net import seldom
+
+        return seldom.address6(self._wlan)

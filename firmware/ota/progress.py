@@ -10,8 +10,9 @@ from micropython import const
 from firmware.cloud.session import SessionError
 from firmware.log import INFO, WARNING, log
 
-# Between two reports.
-_PAUSE_MS = const(2000)
+# Between two reports: so many looks, each after so long.
+_LOOKS = const(20)
+_LOOK_MS = const(100)
 
 _BLOCK = const(4096)
 
@@ -30,7 +31,7 @@ class Progress:
         self._session = session
         self._topic = b"$aws/things/" + thing + b"/jobs/" + job.encode() + b"/update"
         self._version = version
-        self.refused = False
+        self.refused = self._again = False
         session.route(self._topic + b"/accepted", self._accepted)
         session.route(self._topic + b"/rejected", self._rejected)
 
@@ -46,7 +47,13 @@ class Progress:
             if receiver.done != told:
                 told = receiver.done
                 await self.tell(receiver)
-            await asyncio.sleep_ms(_PAUSE_MS)
+            for _ in range(_LOOKS):
+                await asyncio.sleep_ms(_LOOK_MS)
+                if self._again:
+                    # At once: it may tell that the job has been cancelled.
+                    self._again = False
+                    told = -1
+                    break
 
     async def tell(self, receiver):
         """Report once. Does not raise: the download sees when the connection is lost, and it does
@@ -75,5 +82,6 @@ class Progress:
         if b"VersionMismatch" in text:
             # An answer has come twice, or not at all: the next report goes without.
             self._version = 0
+            self._again = True
         elif b"Throttled" not in text and b"InternalError" not in text:
             self.refused = True

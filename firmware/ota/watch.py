@@ -121,15 +121,11 @@ class Watch:
         work = None
         drop(" firmware.ota.work ")
         self.busy = False
-        if trial and self._module.uptime > _LONGEST_S:
-            self._leave()
-
-    def _leave(self):
-        """Restart a version on trial that has not even been able to give up."""
-        module = self._module
-        if self.record.phase == _TRIAL:
-            if self.record.data["version"] == module.config.get(b"Version").decode():
-                module.board.reset()
+        if trial and self._unsettled and self._module.uptime > _LONGEST_S:
+            version = self.record.data["version"].encode()
+            if version == self._module.config.get(b"Version"):
+                # On trial, and not even able to give up.
+                self._module.board.reset()
 
     def retry(self, why, pause=_PAUSE_S):
         """Have it looked into again in a while; `why` (bytes) not now."""

@@ -174,7 +174,8 @@ def test_documents_that_are_no_update(make_module, cloud):
     for document in ODD:
         job = f"odd-{uuid.uuid4().hex[:8]}"
         cloud.control.create_job(job, [thing], document)
-        cloud.control.wait_job(job)
+        # What fills the memory is asked for three times.
+        cloud.control.wait_job(job, 40)
         found = cloud.control.execution(job, thing)
         assert found["status"] == "REJECTED"
         assert found["details"]["reason"]

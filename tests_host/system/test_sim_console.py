@@ -83,6 +83,9 @@ def test_it_tells_when_another_version_runs(tmp_path):
         try:
             said = until(console, "[EVENT pin high]")
             assert "virtual module: running source tree" in said
+            console.stdin.write("AT+EVENT?\n")
+            console.stdin.flush()
+            until(console, "[EVENT pin low]")
             choose_new_version(tmp_path / "s" / "module" / "flash.bin")
             console.stdin.write("AT+RESET\n")
             console.stdin.flush()
