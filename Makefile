@@ -25,7 +25,7 @@ sim: setup
 	@$(BIN)/python -m tools.sim.console --state $(STATE) -- --identity $(IDENTITY)
 
 test: setup
-	$(BIN)/python -m pytest -n 4 --dist worksteal tests_host
+	$(BIN)/python -m pytest -n 3 --dist worksteal tests_host
 
 lint: setup
 	$(BIN)/ruff check .

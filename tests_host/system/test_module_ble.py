@@ -362,6 +362,11 @@ def test_a_central_that_vanishes_in_the_middle(make_module, cloud):
             with Talk(module, mtu=23, faults=Faults(vanish=at)) as talk:
                 talk.configure({"ssid": "other", "thing": "x"}, made.cert_pem, made.key_pem)
         assert module.command(b"AT+CONF? SSID") == b"OK sim-ap"
+        # The next one is served when the module has seen that this one is gone.
+        until = time.monotonic() + 20
+        while b"waiting" not in module.command(b"AT+DIAG INFO confmode"):
+            assert time.monotonic() < until
+            time.sleep(0.1)
     # Nothing is left of what was sent.
     with Talk(module) as talk:
         assert talk.say(wire.CONFIGURATION, {"thing": "y"}) == 1
