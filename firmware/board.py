@@ -81,39 +81,19 @@ class Board:
         """True while the WAKE pin is pulled low."""
         return not self.wake()
 
-    def _arm(self):
-        """Let WAKE end the sleep that follows."""
-        import esp32
-
-        if self.chip == "esp32c3":
-            # Newer than MicroPython 1.26: without it time and RESET are what ends a sleep.
-            if hasattr(esp32, "wake_on_gpio"):
-                esp32.wake_on_gpio((self.wake,), esp32.WAKEUP_ALL_LOW)
-        else:
-            esp32.wake_on_ext0(self.wake, esp32.WAKEUP_ALL_LOW)
-
     def light_sleep(self, ms):
         """Stop the CPU for `ms` at most, or until WAKE is low: True then. Bytes for the UART are
         lost."""
-        import machine
+        from firmware import sleeping
 
-        self._arm()
-        machine.lightsleep(ms)
-        # Sleep has made an RTC pin of it, which would read as 0.
-        self.wake.init(machine.Pin.IN, machine.Pin.PULL_UP)
-        # Not the level: a pulse may be over by now.
-        return machine.wake_reason() != machine.TIMER_WAKE
+        return sleeping.light(self, ms)
 
     def deep_sleep(self, ms):
         """Switch off all but the clock for `ms` (0: for ever), or until WAKE is low; what follows
         is a start. Does not return."""
-        import machine
+        from firmware import sleeping
 
-        self._arm()
-        if ms:
-            machine.deepsleep(ms)
-        else:
-            machine.deepsleep()
+        sleeping.deep(self, ms)
 
     def watchdog(self, timeout_ms):
         """Start (or re-arm) the watchdog: the chip resets unless it is fed in `timeout_ms`."""

@@ -37,9 +37,10 @@ _LAYERS = {
     "version": set(),
     "log": set(),
     "settle": set(),
+    "sleeping": set(),
 }
 # Leaves that every part may import.
-_PLAIN = {"borrowed", "log", "profile", "settle", "version"}
+_PLAIN = {"borrowed", "log", "profile", "settle", "sleeping", "version"}
 
 # Modules that a stock image has, or that MicroPython gives every program.
 _DEVICE_MODULES = {

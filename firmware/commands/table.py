@@ -42,7 +42,7 @@ OCCASIONAL = """
  firmware.commands.ota firmware.commands.power firmware.commands.services firmware.commands.sleep
  firmware.cloud.failure firmware.cloud.newcomer firmware.cloud.opening firmware.cloud.provisioning
  firmware.config.change firmware.config.checks firmware.config.trial firmware.net.fix
- firmware.net.seldom firmware.config.renewal firmware.ota.desk
+ firmware.net.seldom firmware.sleeping firmware.config.renewal firmware.ota.desk
  lib.csr lib.der lib.der_writer lib.hmac_sha256 lib.icmp lib.keypair lib.p256 lib.p256_key lib.pem
  lib.rsa lib.sntp lib.x509
 """.replace("\n", " ")
