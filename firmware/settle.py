@@ -10,6 +10,9 @@ _SOON_MS = const(50)
 # Longer than any task of the module sleeps.
 _LONG_MS = const(1500)
 
+# Until all of it has been given back.
+_REST_MS = const(1700)
+
 
 async def settle(fresh=False):
     """Have the memory of tasks that have just ended given back.
@@ -25,3 +28,10 @@ async def settle(fresh=False):
         gc.collect()
     else:
         asyncio.create_task(settle(True))  # noqa: RUF006
+
+
+async def rest():
+    """Settle, and return when it has had its effect."""
+    await settle()
+    await asyncio.sleep_ms(_REST_MS)
+    gc.collect()

@@ -30,9 +30,6 @@ _STALE = const(3)
 
 _BLOCK = const(4096)
 
-# Until asyncio has given back what tasks that have ended knew (settle.py), and a little more.
-_REST_MS = const(1700)
-
 
 class Stopped(Exception):
     """The host or the cloud wants no more of it."""
@@ -248,18 +245,16 @@ class Loader:
             except Exception:
                 # What comes now, the host's information above all, needs the room.
                 self._receiver = None
-                await self._leave(" area ", _REST_MS)
+                await self._leave(" area ")
                 raise
             # The URL has expired.
-            await self._leave(" area receiver ", _REST_MS)
+            await self._leave(" area receiver ")
             stale = 0 if self._receiver.done > before else stale + 1
             if stale >= _STALE:
                 raise Fault(b"the URL is refused")
             await self._begin()
             if self._job.size not in (None, self._size):
                 raise Fault(b"another job document")
-        # The download's tasks end in their next turn, and the TLS connection with them.
-        await asyncio.sleep_ms(0)
         # Not to be loaded again for what is cut from here on, and to be made unbootable unless it
         # is verified.
         self._note()
@@ -267,14 +262,12 @@ class Loader:
         self._receiver = None
         await self._leave(" area ")
 
-    async def _leave(self, keep, rest=0):
-        """Tidy up behind a download, which has had tasks of its own. rest: ms in which they are
-        given back, where what comes needs the room."""
-        from firmware.settle import settle
+    async def _leave(self, keep):
+        """Tidy up behind a download, which has had tasks of its own: all that it was made of is in
+        memory until they are given back."""
+        from firmware.settle import rest
 
-        await settle()
-        if rest:
-            await asyncio.sleep_ms(rest)
+        await rest()
         self._tidy(keep)
 
     async def _get(self):

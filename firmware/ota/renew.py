@@ -3,15 +3,11 @@
 Runs without the agent, and each half without the other: there is little memory.
 """
 
-import asyncio
-
 from firmware.cloud.session import SessionError
 from firmware.events import OTA
 from firmware.log import INFO, WARNING, log
 from firmware.ota.fault import Fault
 from firmware.ota.work import drop
-
-_NAMES = {103: b"OTAcertificate", 107: b"RootCA", 204: b"HOTAcertificate"}
 
 
 class Memory:
@@ -47,19 +43,22 @@ async def run(module):
     watch = module.updates
     job_id, job = watch.renewal
     watch.renewal = None
-    name = _NAMES[job.type]
+    from firmware.ota import certificates
+    from firmware.settle import rest
+
+    name = certificates.key(job.type)
     status = b"FAILED"
     try:
         memory = await _load(module, job)
-        # What the download has cancelled ends, and lets go of what it holds.
-        await asyncio.sleep_ms(0)
-        drop(watch, " renew fault job ")
-        from firmware.ota import certificates
-
+        # The room that the download has taken up is needed now.
+        await rest()
+        rest = None
+        drop(watch, " renew certificates fault job ")
         # The file is not held while it is being judged.
         await certificates.apply(module, job.type, memory.pop())
         status = b"SUCCEEDED"
-        why = name + b" applied"
+        # New roots still have to make a connection (D13).
+        why = name + (b" taken, on trial" if name == b"RootCA" else b" applied")
     except Fault as error:
         why = error.args[0]
     except MemoryError:
