@@ -21,7 +21,6 @@ RESERVE = 768 * (8 if sys.maxsize >> 31 else 4)
 _TOPIC_BYTES = const(256)
 _SLASHES = const(7)
 
-
 # What the cloud sends of itself to a thing.
 _OWN = b"$aws/things/"
 

@@ -207,8 +207,8 @@ class Session:
         with None to the host again.
 
         The payload is a memoryview that is valid during the call only, None for one that was too
-        long to be received. The handler runs where
-        messages are received: it must return soon and not raise."""
+        long to be received. The handler runs where messages are received: it must return soon and
+        not raise."""
         if handler:
             self._routes[topic] = handler
         else:

@@ -50,6 +50,7 @@ async def settle(module):
                 why = b"internal error, " + type(error).__name__.encode()
             if why:
                 await _give_up(module, record, why)
+                return
             module.updates.trial = False
         version = data["version"]
         _tell(module, record, "SUCCEEDED", "accepted " + version, b"APPLIED " + version.encode())

@@ -101,6 +101,7 @@ class Watch:
         try:
             asyncio.create_task(self._work(trial))  # noqa: RUF006
         except MemoryError:
+            self.busy = False
             self.retry(b"no memory")
 
     async def _work(self, trial):
@@ -129,7 +130,6 @@ class Watch:
 
     def retry(self, why, pause=_PAUSE_S):
         """Have it looked into again in a while; `why` (bytes) not now."""
-        self.busy = False
         self.status = why
         self.told = True
         self.after = self._module.uptime + pause
