@@ -15,6 +15,9 @@ import pytest
 from tools.cloud.process import CloudProcess
 from tools.sim.module import VirtualModule
 
+# Lines of a module's console that are shown with a test that fails.
+_LAST_WORDS = 60
+
 
 def pytest_collection_modifyitems(items):
     here = Path(__file__).parent
@@ -43,9 +46,18 @@ def cloud(_cloud):
     _cloud.control.sntp(mode="normal")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.failed = report.failed
+    return report
+
+
 @pytest.fixture
-def make_module(cloud, tmp_path):
-    """Function that starts a virtual module; all are stopped at the end."""
+def make_module(cloud, tmp_path, request):
+    """Function that starts a virtual module; all are stopped at the end. The last that each had to
+    say is shown with a test that fails."""
     started = []
 
     def make(*options, state="module", cloud_state=cloud.state):
@@ -56,6 +68,8 @@ def make_module(cloud, tmp_path):
 
     yield make
     for module in started:
+        if getattr(request.node, "failed", False):
+            print("\n".join(module.console().splitlines()[-_LAST_WORDS:]))
         module.stop()
 
 

@@ -376,6 +376,13 @@ def test_another_client_with_our_name(connected, cloud):
 def test_200_reconnects_in_96_kib_use_no_more_memory(make_module, cloud):
     module = make_module("--heap", "96")
     give_wifi(module)
+    # The first look for updates imports what it needs; it may come in any of the connections.
+    connect(module)
+    until = time.monotonic() + 20
+    while module.command(b"AT+DIAG INFO updates") != b"OK ready":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert module.command(b"AT+DISCONNECT") == b"OK 0 DISCONNECTED"
     used = []
     for _ in range(200):
         connect(module)
@@ -384,7 +391,8 @@ def test_200_reconnects_in_96_kib_use_no_more_memory(make_module, cloud):
     for line in module.console().splitlines():
         if "bytes of heap in use" in line:
             used.append(int(line.split()[-6]))
-    assert len(used) == 200
-    # The first connections import what they need; then nothing may be left behind. Single figures
-    # may hold more: what looks like a pointer on the C stack keeps a buffer for a while.
-    assert min(used[150:]) <= min(used[10:60]) + 256, used
+    assert len(used) == 201
+    # One block of 32 bytes left behind by each connection would be 2,880 between the two parts. A
+    # look for updates that is cut short may cost 448, once. Single figures may hold more: what
+    # looks like a pointer on the C stack keeps a buffer for a while.
+    assert min(used[151:]) <= min(used[11:61]) + 1024, used

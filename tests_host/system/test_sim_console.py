@@ -89,8 +89,7 @@ def test_it_tells_when_another_version_runs(tmp_path):
             choose_new_version(tmp_path / "s" / "module" / "flash.bin")
             console.stdin.write("AT+RESET\n")
             console.stdin.flush()
-            until(console, "[running ota_1, ")
-            until(console, "[EVENT pin high]")
+            until(console, "[running ota_1, ", "[EVENT pin high]")
             console.stdin.write("AT+CONF? Version\n")
             console.stdin.flush()
             until(console, "OK 7.8.9")
@@ -99,12 +98,14 @@ def test_it_tells_when_another_version_runs(tmp_path):
             console.terminate()
 
 
-def until(console, text):
-    """What the console says up to the line that begins with `text`."""
+def until(console, *texts):
+    """What the console says until there was a line that begins with each of `texts`."""
     said = ""
+    missing = set(texts)
     for line in console.stdout:
         said += line
-        if line.startswith(text):
+        missing -= {text for text in missing if line.startswith(text)}
+        if not missing:
             return said
     raise AssertionError(said)
 

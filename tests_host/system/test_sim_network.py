@@ -218,8 +218,9 @@ def test_the_own_access_point_comes_and_goes(tmp_path):
         # Nothing is offered before it is up, and nothing reaches the cloud through it.
         assert not any(line.startswith("portal") for line in board.lines)
         board.run("ap.active(True)")
+        # The port for the page is offered first, in the order in which they were bound.
         port = int(board.wait_line("portal http://127.0.0.1:").rsplit(":", 1)[1])
-        name_port = int(next(line for line in board.lines if "dns" in line).rsplit(":", 1)[1])
+        name_port = int(board.wait_line("portal-dns 127.0.0.1:").rsplit(":", 1)[1])
         assert board.run("socket.socket().connect(('127.0.0.1', 1))") == "!OSError(113,)"
         assert board.value("ap.status('stations')") == []
         with contextlib.ExitStack() as stack:

@@ -117,8 +117,9 @@ class Console:
                 self._show("(no reply)")
                 self._waiting = 0
             self._listen()
-            self._look_at_event()
+            # What a start says comes before its event.
             self._look_at_lines()
+            self._look_at_event()
 
     def _read_input(self):
         while True:
