@@ -13,14 +13,12 @@ import time
 
 import pytest
 
+from tests_host.boards import KINDS, Board, boards_of
 from tests_host.conformance.certificates import Certificates
-from tests_host.system.conftest import connect, give_wifi
-from tests_host.updates import image, module_image, ota_event, signer, thing_of, wait_state
+from tests_host.updates import image, ota_event, signer, wait_state
 from tests_host.versions import flipped, payload, small, tree, wrapped
 from tools.fleet import image_header, signing
-from tools.sim.module import VirtualModule
 
-KINDS = {"slot": (), "bundle": ("--stock",)}
 # What the tests wait for is shortened; all else is the module's.
 IMPATIENT = {
     "firmware/ota/stream.py": (("_PATIENCE = const(105000)", "_PATIENCE = const(6000)"),),
@@ -29,27 +27,8 @@ IMPATIENT = {
 }
 
 
-class Board:
-    """A module that is connected, and what is needed to order updates for it."""
-
-    def __init__(self, kind, module, cloud):
-        self.kind = kind
-        self.module = module
-        self.cloud = cloud
-        assert module.command(b"AT+EVENT?") == b"OK 2 0 STARTUP"
-        connect(module)
-        self.thing = thing_of(module)
-
-    def order(self, data, **how):
-        """A job for a module image, whatever is in it."""
-        return module_image(self.cloud, self.thing, data, unchecked=True, **how)
-
-    def accept(self, data, **how):
-        """An update that is proposed and accepted."""
-        update = self.order(data, **how)
-        assert ota_event(self.module, 15) == b""
-        assert self.module.command(b"AT+OTA ACCEPT") == b"OK"
-        return update
+class Target(Board):
+    """A board, and how its updates may end."""
 
     def fails(self, reason, data, **how):
         """The update is accepted, and fails for `reason` (a regular expression)."""
@@ -74,56 +53,17 @@ class Board:
         assert self.module.command(b"AT+OTA?") == b"OK 0"
         assert not self.module.event()
 
-    def ready(self, data, **how):
-        """The update waits for APPLY."""
-        update = self.accept(data, **how)
-        event = ota_event(self.module, 15)
-        assert event == b"", (event, update.status())
-        assert self.module.command(b"AT+OTA?").startswith(b"OK 4 ")
-        return update
-
-    def flush(self, update):
-        """Away with what waits."""
-        assert self.module.command(b"AT+OTA FLUSH") == b"OK"
-        assert update.ended() == ("FAILED", "flushed by the host")
-
     def works(self):
         """A good image is taken."""
         self.flush(self.ready(small(self.kind)))
-
-    def tidy(self):
-        """After a case, however it went: no job, no event, a connection."""
-        self.cloud.control.clear()
-        self.cloud.control.set(url_life=0.0)
-        for job in self.cloud.control.jobs():
-            self.cloud.control.delete_job(job["job"], force=True)
-        wait_state(self.module, 0, 10)
-        while self.module.event():
-            self.module.command(b"AT+EVENT?")
-        if self.module.command(b"AT+CONNECT?") != b"OK 1":
-            connect(self.module)
 
 
 @pytest.fixture(scope="module")
 def boards(_cloud, tmp_path_factory):
     """Function that gives the board of a kind; each is started once."""
-    made = {}
-    modules = []
     source = tree(tmp_path_factory.mktemp("impatient"), IMPATIENT)
-
-    def get(kind):
-        if kind not in made:
-            folder = tmp_path_factory.mktemp(kind)
-            module = VirtualModule(folder, _cloud.state, *KINDS[kind], "--source", source)
-            module.start()
-            modules.append(module)
-            give_wifi(module)
-            made[kind] = Board(kind, module, _cloud)
-        return made[kind]
-
-    yield get
-    for module in modules:
-        module.stop()
+    with boards_of(Target, _cloud, tmp_path_factory, "--source", source) as get:
+        yield get
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 import random
 
+import pytest
+
+from tests_host.boards import KINDS
 from tests_host.system.conftest import connect, give_wifi, next_event
 from tests_host.updates import (
     host_image,
@@ -38,9 +41,12 @@ def test_a_host_image(module, cloud):
     assert module.command(b"AT+OTA READ 1").startswith(b"ERR19 ")
 
 
-def test_a_module_image_for_the_other_slot(module, cloud):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_module_image_replaces_the_version(make_module, cloud, kind):
+    module = make_module(*KINDS[kind])
+    give_wifi(module)
     thing = up(module)
-    update = module_image(cloud, thing, image("slot", "9.1.0"))
+    update = module_image(cloud, thing, image(kind, "9.1.0"))
     assert ota_event(module) == b""
     assert module.command(b"AT+OTA?") == b"OK 1 9.1.0"
     assert module.command(b"AT+OTA ACCEPT") == b"OK"
@@ -57,23 +63,6 @@ def test_a_module_image_for_the_other_slot(module, cloud):
     module.power_cut()
     module.power_on()
     assert module.command(b"AT+CONF? Version") == b"OK 9.1.0"
-
-
-def test_a_bundle_on_a_stock_board(make_module, cloud):
-    module = make_module("--stock")
-    give_wifi(module)
-    thing = up(module)
-    update = module_image(cloud, thing, image("bundle", "9.2.0"))
-    assert ota_event(module) == b""
-    assert module.command(b"AT+OTA ACCEPT") == b"OK"
-    assert ota_event(module) == b""
-    assert module.command(b"AT+OTA?") == b"OK 4 9.2.0"
-    assert module.command(b"AT+OTA APPLY") == b"OK"
-    module.wait_ready()
-    assert next_event(module) == b"OK 2 0 STARTUP"
-    assert ota_event(module) == b"APPLIED 9.2.0"
-    assert module.command(b"AT+CONF? Version") == b"OK 9.2.0"
-    assert update.ended() == ("SUCCEEDED", "accepted 9.2.0")
 
 
 def test_a_host_that_fetches_no_message_does_not_hold_up_a_forced_update(

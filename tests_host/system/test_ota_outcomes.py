@@ -8,37 +8,18 @@ import time
 
 import pytest
 
-from tests_host.system.conftest import connect, give_wifi, next_event
-from tests_host.updates import image, module_image, ota_event, thing_of, wait_state
+from tests_host.boards import KINDS, Board, boards_of
+from tests_host.system.conftest import connect, next_event
+from tests_host.updates import image, module_image, ota_event, wait_state
 from tests_host.versions import broken, flipped, small
 from tools.sim import flash
 from tools.sim.filesystem import of_board
-from tools.sim.module import VirtualModule
 
-KINDS = {"slot": (), "bundle": ("--stock",)}
 OTHER = "restarted before it was accepted"
 
 
-class Board:
-    """A module that is connected, and what is needed to update it."""
-
-    def __init__(self, kind, module, cloud):
-        self.kind = kind
-        self.module = module
-        self.cloud = cloud
-        assert module.command(b"AT+EVENT?") == b"OK 2 0 STARTUP"
-        connect(module)
-        self.thing = thing_of(module)
-        self.version = module.command(b"AT+CONF? Version")
-
-    def ready(self, data):
-        """A job whose image waits for APPLY."""
-        update = module_image(self.cloud, self.thing, data, unchecked=True)
-        assert ota_event(self.module, 15) == b""
-        assert self.module.command(b"AT+OTA ACCEPT") == b"OK"
-        assert ota_event(self.module, 15) == b""
-        assert self.module.command(b"AT+OTA?").startswith(b"OK 4 ")
-        return update
+class Target(Board):
+    """A board, and how its new versions may end."""
 
     def apply(self):
         """Restart with it."""
@@ -63,35 +44,12 @@ class Board:
             self.module.wait_ready(20)
         assert next_event(self.module) == b"OK 2 0 STARTUP"
 
-    def tidy(self):
-        """After a case, however it went."""
-        self.cloud.control.clear()
-        for job in self.cloud.control.jobs():
-            self.cloud.control.delete_job(job["job"], force=True)
-        if self.module.command(b"AT+CONNECT?") != b"OK 1":
-            connect(self.module)
-        wait_state(self.module, 0, 15)
-        while self.module.event():
-            self.module.command(b"AT+EVENT?")
-
 
 @pytest.fixture(scope="module")
 def boards(_cloud, tmp_path_factory):
-    """Function that gives the board of a kind; each is made once."""
-    made = {}
-
-    def get(kind):
-        if kind not in made:
-            module = VirtualModule(tmp_path_factory.mktemp(kind), _cloud.state, *KINDS[kind])
-            module.start()
-            made[kind] = module
-            give_wifi(module)
-            made[kind] = Board(kind, module, _cloud)
-        return made[kind]
-
-    yield get
-    for board in made.values():
-        board.module.stop()
+    """Function that gives the board of a kind; each is started once."""
+    with boards_of(Target, _cloud, tmp_path_factory) as get:
+        yield get
 
 
 @pytest.fixture
