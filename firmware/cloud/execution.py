@@ -46,8 +46,8 @@ class Execution:
 
     id: str, of letters, digits, `_`, `-`. status: bytes. version: rises with every update; 0 when
     it is not known, and updates are then taken whatever it is. details: the statusDetails, dict
-    of str. document: whatever the JSON holds; None when it was not asked for, or was too long to
-    be received, which `too_long` then says.
+    of str. document: whatever the JSON holds; None when there is none, or it was too long to be
+    received, which `too_long` then says.
     """
 
     def __init__(self, id, status=IN_PROGRESS, version=0, details=None, document=None):
@@ -57,13 +57,10 @@ class Execution:
         self.details = {} if details is None else details
         self.document = document
         self.too_long = False
-        # An update was sent, and it is not known whether it was taken.
-        self.unsure = False
 
     def stand(self, state):
         """Take over a state (status, version, details) that the cloud has told."""
         self.status, self.version, self.details = state
-        self.unsure = False
 
 
 def detail_text(data):

@@ -3,11 +3,12 @@
     $aws/things/<thing>/jobs/$next/get       the first job of the list
     $aws/things/<thing>/jobs/<job>/get       one job
     $aws/things/<thing>/jobs/get             the list
-    $aws/things/<thing>/jobs/<job>/update    how far one is
+    $aws/things/<thing>/jobs/<job>/update    how one stands
 
 The answer to a request comes on its topic with `/accepted` or `/rejected` behind it, subscribed to
 or not. A client token tells ours from those that are late. Requests go out with QoS 0: an answer
-tells more than a PUBACK, and what has none is asked again.
+tells more than a PUBACK, and what has none is asked again. How far a download has got is told by
+ota/progress.py.
 
 Imported when there is a connection. Nothing here outlives the `Jobs` that is made of it.
 """
@@ -21,7 +22,6 @@ import time
 from micropython import const
 
 from firmware.cloud.execution import (
-    IN_PROGRESS,
     MALFORMED,
     JobError,
     holds,
@@ -36,11 +36,10 @@ from firmware.log import WARNING, log
 _NO_ANSWER = b"no answer"
 _TOO_LONG = b"too long"
 _NO_MEMORY = b"no memory"
-_THROTTLED = b"RequestThrottled"
 
 # What may be otherwise the next time. After all but a throttled one it is not known whether the
 # cloud has done what it was asked.
-_AGAIN = (_NO_ANSWER, MALFORMED, _NO_MEMORY, b"InternalError", _THROTTLED)
+_AGAIN = (_NO_ANSWER, MALFORMED, _NO_MEMORY, b"InternalError", b"RequestThrottled")
 
 # How long an answer may take, how often it is looked for, how often a request is sent, and the
 # shortest pause before the second time.
@@ -60,8 +59,8 @@ _NAMES = const(3)
 class Jobs:
     """The jobs of `thing` (bytes), over `session`.
 
-    One request is under way at a time. `strays` counts answers that nobody waited for. All that
-    asks raises JobError, and SessionError when there is no connection or it is lost meanwhile.
+    One request is under way at a time. All that asks raises JobError, and SessionError when
+    there is no connection or it is lost meanwhile.
     """
 
     def __init__(self, session, thing):
@@ -73,10 +72,6 @@ class Jobs:
         # or only its code.
         self._mine = self._answer = None
         self._busy = False
-        self.strays = 0
-
-    async def open(self):
-        """Begin. Answers need no subscription, so nothing is asked of the cloud."""
 
     async def close(self):
         """End: answers that still come are not taken care of any more."""
@@ -86,35 +81,29 @@ class Jobs:
 
     # ---- what there is to do ---------------------------------------------------------------
 
-    async def next(self, document=True):
+    async def next(self):
         """The `Execution` that comes first, one in progress before those that are queued; None
-        when there is none, or the registry does not know this thing. document: whether it is to
-        come with its document."""
+        when there is none, or the registry does not know this thing."""
         try:
-            return await self._describe("$next", document)
+            return await self.describe("$next")
         except JobError as error:
             if error.code != b"ResourceNotFound":
                 raise
         return None
 
     async def describe(self, job_id):
-        """The `Execution` of the job `job_id` (str), with its document."""
-        return await self._describe(job_id, True)
-
-    async def _describe(self, job_id, document):
-        too_long = False
+        """The `Execution` of the job `job_id` (str), with its document if that can be received."""
         name = job_id.encode() + b"/get"
+        body = b""
         while True:
             try:
-                body = b"" if document else b',"includeJobDocument":false'
                 answer = await self._ask(name, body)
                 break
             except JobError as error:
-                if error.code not in (_TOO_LONG, _NO_MEMORY) or not document:
+                if error.code not in (_TOO_LONG, _NO_MEMORY) or body:
                     raise
                 # A short one may fill the memory too, with a thousand empty lists for instance.
-                too_long = True
-                document = False
+                body = b',"includeJobDocument":false'
         found = answer.get("execution")
         if not found:
             if job_id == "$next":
@@ -123,7 +112,7 @@ class Jobs:
         execution = read_execution(found)
         if job_id not in ("$next", execution.id):
             raise JobError(MALFORMED)
-        execution.too_long = too_long
+        execution.too_long = bool(body)
         return execution
 
     async def pending(self):
@@ -159,20 +148,7 @@ class Jobs:
             if state and state[0] == status and holds(state[2], details):
                 execution.stand(state)
                 return
-            if not self._adopt(execution, failure) or tries >= _TRIES:
-                await self._pause(failure, tries)
-
-    async def progress(self, execution, details):
-        """Tell once how far an execution in progress is (as `update`). Returns None, or what went
-        wrong, a JobError; raises it only if it is `gone`."""
-        try:
-            await self._tell(execution, IN_PROGRESS, details)
-        except JobError as error:
-            self._adopt(execution, error)
-            if error.gone:
-                raise
-            return error
-        return None
+            await self._pause(failure, tries)
 
     async def _tell(self, execution, status, details):
         """One update."""
@@ -181,34 +157,12 @@ class Jobs:
             body += b',"statusDetails":' + json.dumps(details).encode()
         if execution.version:
             body += b',"expectedVersion":%d' % execution.version
-        before = execution.unsure
-        execution.unsure = True
-        try:
-            answer = await self._once(execution.id.encode() + b"/update", body)
-        except JobError as error:
-            if error.code == _THROTTLED or error.code not in (_TOO_LONG,) + _AGAIN:
-                execution.unsure = before
-            raise
+        answer = await self._once(execution.id.encode() + b"/update", body)
         # What is not said follows from what was asked.
         execution.stand(
             read_state(answer.get("executionState"))
             or (status, execution.version and execution.version + 1, details)
         )
-
-    def _adopt(self, execution, error):
-        """True when a VersionMismatch comes of an update of ours whose answer was lost. All that
-        were sent since the version was known have named it, so only one can have been taken."""
-        state = error.state
-        if not (
-            execution.unsure
-            and error.code == b"VersionMismatch"
-            and state
-            and state[0] == IN_PROGRESS
-            and state[1] == execution.version + 1
-        ):
-            return False
-        execution.stand(state)
-        return True
 
     # ---- requests --------------------------------------------------------------------------
 
@@ -289,7 +243,7 @@ class Jobs:
 
     def _arrived(self, payload, bad):
         if self._mine is None:
-            self.strays += 1
+            # Late, or twice.
             return
         try:
             answer = self._read(payload, bad)
@@ -298,9 +252,7 @@ class Jobs:
         except (ValueError, TypeError):
             # Whose it is cannot be seen. It is on the topic that ours has to come on.
             answer = MALFORMED
-        if answer is None:
-            self.strays += 1
-        else:
+        if answer is not None:
             self._answer = answer
             self._mine = None
 

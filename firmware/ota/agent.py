@@ -61,7 +61,6 @@ class Agent:
         """Have the cloud tell of new jobs. Raises SessionError, Refused."""
         watch = self.module.updates
         session = self.module.session
-        await self.jobs.open()
         if watch.connection != session.connections:
             for name in (b"notify", b"notify-next"):
                 session.route(self.topic + name, watch.notified)

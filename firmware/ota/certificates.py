@@ -18,9 +18,8 @@ class CertificateError(Fault):
 
 
 def key(kind):
-    """The key of the dictionary that a file of type `kind` (Table 5) is for, None for a type
-    that is no certificate."""
-    return {103: b"OTAcertificate", 107: b"RootCA", 204: b"HOTAcertificate"}.get(kind)
+    """The key of the dictionary that a file of type `kind` (Table 5: 103, 107 or 204) is for."""
+    return {103: b"OTAcertificate", 107: b"RootCA", 204: b"HOTAcertificate"}[kind]
 
 
 async def apply(module, kind, data):

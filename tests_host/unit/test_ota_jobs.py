@@ -169,7 +169,5 @@ def test_details_hold_what_was_sent():
 
 def test_an_execution_stands_where_the_cloud_says():
     found = Execution("job1")
-    found.unsure = True
     found.stand((b"FAILED", 4, {"reason": "x"}))
     assert (found.status, found.version, found.details) == (b"FAILED", 4, {"reason": "x"})
-    assert not found.unsure

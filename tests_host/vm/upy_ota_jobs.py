@@ -161,15 +161,6 @@ async def test_no_job_is_none():
     assert (await failure(c.jobs.next())).code == b"InvalidTopic"
 
 
-async def test_without_its_document():
-    made = described()
-    del made["jobDocument"]
-    c = Cloud((True, {"execution": made}))
-    e = await c.jobs.next(False)
-    assert c.requests == [("$next/get", {"includeJobDocument": False})]
-    assert e.document is None and not e.too_long and e.status == QUEUED
-
-
 async def test_one_job_by_its_id():
     c = Cloud(found(), rejected("TerminalStateReached"), rejected("ResourceNotFound"), found())
     assert (await c.jobs.describe("job1")).id == "job1"
@@ -324,30 +315,14 @@ async def test_an_update_whose_answer_was_lost():
     assert error.gone
 
 
-async def test_progress_whose_answer_was_lost_does_not_stop_the_outcome():
-    mismatch = rejected("VersionMismatch", executionState=state("IN_PROGRESS", 3, receive="1/4"))
-    c = Cloud(None, mismatch, (True, {}))
-    e = Execution("job1", IN_PROGRESS, 2)
-    assert (await c.jobs.progress(e, {"receive": "1/4"})).code == b"no answer"
-    await c.jobs.update(e, SUCCEEDED, {"reason": "done"})
-    assert [body["expectedVersion"] for _, body in c.requests] == [2, 2, 3]
-    assert (e.status, e.version) == (SUCCEEDED, 4)
-    # Further progress learns it too.
-    c = Cloud(None, None, mismatch, (True, {}))
-    e = Execution("job1", IN_PROGRESS, 2)
-    for i in (b"no answer", b"no answer", b"VersionMismatch"):
-        assert (await c.jobs.progress(e, {"receive": "3/4"})).code == i
-    assert await c.jobs.progress(e, {"receive": "4/4"}) is None
-    assert [body["expectedVersion"] for _, body in c.requests] == [2, 2, 2, 3]
-
-
 async def test_an_update_of_somebody_else_is_not_taken_for_ours():
     def mismatch(version, status="IN_PROGRESS"):
         return rejected("VersionMismatch", executionState=state(status, version))
 
-    # Nothing of ours was open; more than one step; another status; it was refused for certain.
+    # Whether an answer was lost before or not.
     for answers in (
         (mismatch(3),),
+        (None, mismatch(3)),
         (None, mismatch(4)),
         (None, mismatch(3, "QUEUED")),
         (rejected("RequestThrottled"), mismatch(3)),
@@ -360,56 +335,43 @@ async def test_an_update_of_somebody_else_is_not_taken_for_ours():
         assert e.version == 2
 
 
-async def test_progress_is_sent_once():
-    for code in ("RequestThrottled", "InternalError", "VersionMismatch", None):
-        c = Cloud(rejected(code) if code else None)
-        e = Execution("job1", IN_PROGRESS, 2)
-        error = await c.jobs.progress(e, {"receive": "1/2"})
-        assert error.code == (code.encode() if code else b"no answer") and not error.gone
-        assert len(c.requests) == 1 and e.version == 2
-    c = Cloud((True, {}))
-    e = Execution("job1", QUEUED, 2)
-    assert await c.jobs.progress(e, {"receive": "1/2"}) is None
-    assert (e.status, e.version, e.details) == (IN_PROGRESS, 3, {"receive": "1/2"})
-    assert c.requests[0][1]["status"] == "IN_PROGRESS"
-    c = Cloud(rejected("InvalidStateTransition", executionState=state("CANCELED", 3)))
-    error = await failure(c.jobs.progress(e, {}))
-    assert error.gone and error.state[0] == b"CANCELED"
-
-
 # -- answers that are late, somebody else's, or no answers --
 
 
-async def test_answers_of_others_are_counted_and_passed_over():
+async def test_answers_of_others_are_passed_over():
     def crowd(c):
         c.say(True, {"execution": described(jobId="early")}, "foreign")
         c.say(False, {"code": "InternalError"}, "foreign")
         c.say(True, b"{}")
         c.say(True, {"execution": described()})
         c.say(True, {"execution": described(jobId="twice")})
+        c.say(True, b"{}")
 
     c = Cloud(crowd)
     assert (await c.jobs.next()).id == "job1"
-    assert c.jobs.strays == 4
     # Late, while nothing is asked and while something else is.
     token = c.token
     c.say(True, {"execution": described(jobId="late")})
     c.say(False, b"rubbish")
 
     def late(c):
-        c.say(True, {"execution": described(jobId="late")}, token, "$next/get")
+        c.say(True, {"executionState": state("FAILED", 9)}, token, "$next/get")
         c.say(True, {})
 
     c.answers.append(late)
-    await c.jobs.update(Execution("job1", IN_PROGRESS, 2), FAILED, {})
-    assert c.jobs.strays == 7 and c.hosts == []
+    e = Execution("job1", IN_PROGRESS, 2)
+    await c.jobs.update(e, FAILED, {})
+    assert e.version == 3 and c.hosts == []
 
 
 async def test_an_answer_after_its_time():
-    c = Cloud(None, None, None)
+    c = Cloud(None, None, None, found())
     assert (await failure(c.jobs.next())).code == b"no answer"
-    c.say(True, {"execution": described()})
-    assert c.jobs.strays == 1 and c.hosts == []
+    c.say(True, {"execution": described(jobId="late")})
+    # Nor is it kept, or the one that is waited for: either may be large.
+    assert c.jobs._answer is None
+    assert (await c.jobs.next()).id == "job1"
+    assert c.jobs._answer is None and c.hosts == []
 
 
 async def test_tokens_differ():
@@ -478,7 +440,8 @@ async def test_no_memory_for_an_answer():
     jobs.json.left = 1
     c = Cloud((True, {"executionState": state("IN_PROGRESS", 3, x="y" * 2048)}))
     e = Execution("job1", IN_PROGRESS, 2)
-    assert (await c.jobs.progress(e, {})).code == b"too long" and e.unsure
+    error = await failure(c.jobs.update(e, IN_PROGRESS, {}))
+    assert error.code == b"too long" and len(c.requests) == 1
 
 
 # -- the connection, and one request at a time --
@@ -507,15 +470,14 @@ async def test_a_connection_that_ends():
     c = Cloud()
     c.failure = SessionError(b"no memory")
     await _ends(c, c.jobs.next(), b"no memory")
-    # A progress that was under way then may have been taken.
-    c = Cloud(
-        lose, rejected("VersionMismatch", executionState=state("IN_PROGRESS", 3)), (True, {})
-    )
+    # An update that was under way then may have been taken.
+    taken = state("IN_PROGRESS", 3, receive="1/2")
+    c = Cloud(lose, rejected("VersionMismatch", executionState=taken))
     e = Execution("job1", IN_PROGRESS, 2)
-    await _ends(c, c.jobs.progress(e, {"receive": "1/2"}), b"connection lost")
+    await _ends(c, c.jobs.update(e, IN_PROGRESS, {"receive": "1/2"}), b"connection lost")
     c.up = True
-    await c.jobs.update(e, FAILED, {})
-    assert e.version == 4
+    await c.jobs.update(e, IN_PROGRESS, {"receive": "1/2"})
+    assert e.version == 3
 
 
 async def test_one_request_at_a_time():
@@ -536,7 +498,7 @@ async def test_one_request_at_a_time():
     c = Cloud(slow, slow, slow)
     e = Execution("job1", IN_PROGRESS, 2)
     await asyncio.gather(
-        c.jobs.next(), c.jobs.progress(e, {"receive": "1"}), c.jobs.describe("job1")
+        c.jobs.next(), c.jobs.update(e, IN_PROGRESS, {"receive": "1"}), c.jobs.describe("job1")
     )
     assert len(c.requests) == 3
 
@@ -552,15 +514,18 @@ async def test_a_request_that_is_cancelled_makes_way():
     except asyncio.CancelledError:
         pass
     token = c.token
+
+    def late(c):
+        c.say(True, {"execution": described(jobId="late")}, token)
+        c.say(*found())
+
+    c.answers = [late]
     assert (await c.jobs.next()).id == "job1"
-    c.say(True, {"execution": described(jobId="late")}, token)
-    assert c.jobs.strays == 1
+    assert c.hosts == []
 
 
 async def test_routes_are_few_and_go_away():
     c = Cloud(*[found(jobId="job%d" % i) for i in range(9)])
-    await c.jobs.open()
-    assert c.routes == {}
     for i in range(9):
         await c.jobs.describe("job%d" % i)
     assert len(c.routes) == 6 and ROOT + "job8/get/accepted" in c.routes
@@ -619,7 +584,7 @@ async def test_changed_answers_are_understood_or_refused():
             c.jobs.next(),
             c.jobs.pending(),
             c.jobs.describe("job1"),
-            c.jobs.progress(e, {}),
+            c.jobs.update(e, IN_PROGRESS, {}),
             c.jobs.update(e, FAILED, {"reason": "x"}),
         ):
             try:
