@@ -1,5 +1,5 @@
 """Provisioning by claim on the VM: a cloud, keys and a store of the test's own."""
-# vm-file: heap=192
+# vm-file: heap=384
 
 import asyncio
 import gc
