@@ -55,7 +55,7 @@ def _updates(module):
     record = module.updates.record
     status = module.updates.status
     if record:
-        shown = b"%s %s" % (record.job.encode(), record.name())
+        shown = b"%s %s" % (record.job.encode() or b"?", record.name())
         return shown if status in (b"", b"ready") else shown + b", " + status
     return status
 

@@ -140,6 +140,11 @@ class Agent:
 
     async def _report(self, record):
         """Tell the cloud how a job has ended (D35)."""
+        if not record.job and not await self._found(record):
+            # Over for the cloud, and the host has been told.
+            await self._empty(record)
+            self._forget()
+            return
         data = record.data
         reason = detail_text(data["reason"].encode())
         try:
@@ -155,6 +160,17 @@ class Agent:
         # Again: a power cut may have come between the host's word and this.
         await self._empty(record)
         self._forget()
+
+    async def _found(self, record):
+        """Find the job of a trial whose own record was lost. False: there is none."""
+        from firmware.ota import resume
+
+        job = await resume.whose(self.jobs, record.data["version"])
+        resume = None
+        self._tidy()
+        if job:
+            record.keep(job=job)
+        return bool(job)
 
     async def _empty(self, record):
         """Give back what the image of `record` takes up."""

@@ -39,7 +39,7 @@ _MOVES = (
 
 _NAME = "ota"
 # Of what this version writes; another version's record is not understood.
-_FORMAT = const(1)
+FORMAT = const(1)
 
 MODULE = const(101)
 HOST = const(202)
@@ -49,7 +49,7 @@ class Record:
     """One job. phase: see above. `type`: MODULE or HOST. The rest are values of `data`, which is
     what lies in flash, under these names:
 
-        job      the job's id
+        job      the job's id, "" while it is not known (resume.py)
         detail   what OTA? shows of it
         force    true: the host is not asked
         size     bytes of the file, 0 while not known
@@ -111,7 +111,7 @@ def begin(store, phase, job, kind, detail, force, size):
     record = Record(
         store,
         {
-            "format": _FORMAT,
+            "format": FORMAT,
             "job": job,
             "type": kind,
             "detail": detail.decode(),
@@ -131,7 +131,7 @@ def load(store):
         return None
     try:
         data = json.loads(value)
-        if data["format"] != _FORMAT or not 0 < data["phase"] <= REPORT:
+        if data["format"] != FORMAT or not 0 < data["phase"] <= REPORT:
             raise ValueError("another version's")
         _ = data["job"], data["type"], data["done"]
     except (ValueError, KeyError, TypeError) as error:

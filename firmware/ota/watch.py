@@ -60,12 +60,13 @@ class Watch:
         self.after = 0
 
     def start(self):
-        """Find out what the last start was about. Raises MemoryError, OSError."""
-        if not self._module.store.read("ota"):
+        """Find out what the last start was about. Raises MemoryError."""
+        store = self._module.store
+        if not store.read("ota") and "ota" not in store.lost:
             return
-        from firmware.ota import record
+        from firmware.ota import resume
 
-        self.record = record.load(self._module.store)
+        self.record = resume.find(self._module)
         # Only what an earlier start has begun: an APPLY of this one is for the next.
         self._unsettled = bool(self.record) and self.record.phase == _TRIAL
         self.turn()
