@@ -94,6 +94,14 @@ _BROKEN = {
             ("_PAUSE_MS = const(2000)", "_PAUSE_MS = const(500)"),
         ),
     },
+    # Does not know the records of this one, and has little patience.
+    "stranger": {
+        "firmware/ota/record.py": (("FORMAT = const(1)", "FORMAT = const(7)"),),
+        "firmware/ota/trial.py": (
+            ("_LONGEST_MS = const(600000)", "_LONGEST_MS = const(3000)"),
+            ("_PAUSE_MS = const(2000)", "_PAUSE_MS = const(500)"),
+        ),
+    },
 }
 
 

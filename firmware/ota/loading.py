@@ -261,6 +261,7 @@ class Loader:
         self._digest = self._receiver.digest()
         self._receiver = None
         await self._leave(" area ")
+        self._still()
 
     async def _leave(self, keep):
         """Tidy up behind a download, which has had tasks of its own: all that it was made of is in

@@ -54,8 +54,10 @@ def _trial(module):
         },
     )
     try:
-        # By it the version before knows what has failed.
-        record.keep()
+        # By it the version before knows what has failed. One of another form, that version itself
+        # has written: it stays.
+        if module.store.read("ota") is None:
+            record.keep()
     except OSError as error:
         log(WARNING, "ota: not stored, errno", error.errno)
     return record

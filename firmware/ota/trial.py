@@ -14,7 +14,7 @@ from firmware import events
 from firmware.cloud.session import ConnectError
 from firmware.log import INFO, WARNING, log
 from firmware.ota import slots
-from firmware.ota.record import REPORT
+from firmware.ota.record import REPORT, load
 
 _LONGEST_MS = const(600000)
 
@@ -92,7 +92,9 @@ async def _give_up(module, record, why):
     """Restart, so that the version before this one runs again."""
     log(WARNING, "ota: version on trial not accepted:", why)
     try:
-        record.keep(why="not accepted: " + why.decode())
+        # A record that only the version before understands stays as it is (resume.py).
+        if record.job or load(module.store):
+            record.keep(why="not accepted: " + why.decode())
     except OSError as error:
         log(WARNING, "ota: reason not stored, errno", error.errno)
     try:

@@ -120,9 +120,11 @@ class Watch:
         except Exception as error:  # noqa: BLE001
             sys.print_exception(error)
             self.retry(b"internal error, " + type(error).__name__.encode())
+        finally:
+            # What comes now may find no memory.
+            self.busy = False
         work = None
         drop(" firmware.ota.work ")
-        self.busy = False
         if trial and self._unsettled and self._module.uptime > _LONGEST_S:
             version = self.record.data["version"].encode()
             if version == self._module.config.get(b"Version"):

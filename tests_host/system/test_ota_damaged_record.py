@@ -150,6 +150,23 @@ def test_a_version_that_the_cloud_accepts(board, damage):
     assert not board.module.event()
 
 
+@both
+def test_a_version_whose_records_have_another_form(board):
+    """It does not know whose trial it is: the version before does, and the cloud."""
+    update = board.ready(broken("stranger", board.kind, "9.0.5"))
+    board.cloud.control.fault("refuse", at="connect", code=5)
+    board.apply()
+    # Its own start, and the one in which it has given up.
+    board.startup(2)
+    board.back(update, OTHER)
+    update = board.ready(broken("stranger", board.kind, "9.0.6"))
+    board.apply()
+    board.startup()
+    assert ota_event(board.module) == b"APPLIED 9.0.6"
+    assert board.module.command(b"AT+CONF? Version") == b"OK 9.0.6"
+    assert update.ended() == ("SUCCEEDED", "accepted 9.0.6")
+
+
 def test_the_job_is_gone(board):
     """It was deleted, or another image's has taken its place: nothing is told of that one."""
     version = _number(board)

@@ -6,6 +6,7 @@ import json
 import sys
 
 from firmware import ota
+from firmware.ota import watch
 from firmware.ota.watch import Watch
 
 # Seconds in which a version on trial has to be accepted, at the very most.
@@ -204,3 +205,27 @@ async def test_how_long_it_pauses():
     # Nothing more is to be looked into.
     await turn(module, 1000)
     assert len(Work.trials) == 3
+
+
+async def test_no_memory_behind_the_work_does_not_end_it():
+    """Dropping what it was done with takes some too."""
+    died = []
+    asyncio.get_event_loop().set_exception_handler(lambda loop, context: died.append(context))
+
+    def refuse(names):
+        raise MemoryError
+
+    module = Module()
+    drop, watch.drop = watch.drop, refuse
+    try:
+        Work.ends = MemoryError()
+        module.watch.start()
+        for _ in range(3):
+            await asyncio.sleep_ms(0)
+    finally:
+        watch.drop = drop
+    assert len(died) == 1 and Work.trials == [True]
+    assert await turn(module, 10) == 0
+    assert Work.trials == [True] * 2
+    assert await turn(module, 100) == 0
+    assert Work.trials == [True] * 2
