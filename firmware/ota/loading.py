@@ -86,7 +86,8 @@ class Loader:
                 await self._install()
             else:
                 self._ready()
-            if record.data["force"]:
+            # With a connection the agent starts it, unless it was cancelled meanwhile.
+            if record.data["force"] and not self._module.session.connected():
                 from firmware.ota import desk
 
                 desk.activate(self._module)

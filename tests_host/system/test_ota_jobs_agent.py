@@ -8,7 +8,15 @@ import uuid
 import pytest
 
 from tests_host.system.conftest import connect, give_wifi, next_event, reset
-from tests_host.updates import host_image, ota_event, read_all, thing_of, wait_state
+from tests_host.updates import (
+    host_image,
+    image,
+    module_image,
+    ota_event,
+    read_all,
+    thing_of,
+    wait_state,
+)
 from tools.cloud.identity import give_policy
 from tools.cloud.policy import DEFAULT
 
@@ -72,6 +80,28 @@ def test_the_job_is_taken_away(module, cloud, thing, phase, how):
     cloud.control.clear()
     ready(module, cloud, thing)
     assert read_all(module) == DATA
+
+
+def test_a_forced_image_is_taken_away_behind_its_last_block(module, cloud, thing):
+    """It is not started: the cloud is asked once more before that."""
+    version = module.command(b"AT+CONF? Version")
+    update = module_image(cloud, thing, image("slot", "9.1.0"), force=True)
+    until = time.monotonic() + 30
+    while True:
+        details = cloud.control.execution(update.job, thing)["details"]
+        have, _, of = details.get("receive", "").partition("/")
+        if of and have == of:
+            break
+        assert time.monotonic() < until, details
+        time.sleep(0.01)
+    cloud.control.cancel_job(update.job, force=True)
+    # It began, and it is there.
+    assert [ota_event(module) for _ in range(3)] == [b"", b"", b"CANCELED"]
+    wait_state(module, 0)
+    assert module.command(b"AT+CONF? Version") == version
+    assert update.status()[0] == "CANCELED"
+    again = module_image(cloud, thing, image("slot", "9.1.0"), force=True)
+    assert again.ended() == ("SUCCEEDED", "accepted 9.1.0")
 
 
 @pytest.mark.parametrize("phase", ["loading", "ready"])
