@@ -70,12 +70,24 @@ async def whose(jobs, version):
     from firmware.ota import document
     from firmware.ota.fault import Fault
 
-    for name in await jobs.pending():
+    try:
+        names = await jobs.pending()
+    except JobError as error:
+        if error.code != b"too long":
+            raise
+        # Too many to be listed; what is in progress comes first.
+        head = await jobs.next()
+        names = [head.id] if head else []
+    for name in names:
+        execution = job = None
         try:
             execution = await jobs.describe(name)
             if execution.status == QUEUED:
                 # So are those behind it, and ours was begun.
                 break
+            if execution.too_long:
+                # It may be ours, which there was room for once.
+                raise JobError(b"no memory")
             job = document.parse(execution.document)
         except JobError as error:
             if not error.gone:

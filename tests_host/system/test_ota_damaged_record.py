@@ -167,6 +167,21 @@ def test_a_version_whose_records_have_another_form(board):
     assert update.ended() == ("SUCCEEDED", "accepted 9.0.6")
 
 
+def test_more_jobs_than_can_be_listed(board):
+    version = _number(board)
+    update = board.ready(image("slot", version))
+    board.module.power_cut()
+    behind = [f"AFR_OTA-{n:032x}" for n in range(45)]
+    for job in behind:
+        board.cloud.control.create_job(job, [board.thing], {"x": 1})
+    _try(board, "one bit")
+    assert ota_event(board.module) == b"APPLIED " + version.encode()
+    assert update.ended() == ("SUCCEEDED", "accepted " + version)
+    for job in behind:
+        board.cloud.control.wait_job(job, 30)
+        assert board.cloud.control.execution(job, board.thing)["status"] == "REJECTED"
+
+
 def test_the_job_is_gone(board):
     """It was deleted, or another image's has taken its place: nothing is told of that one."""
     version = _number(board)

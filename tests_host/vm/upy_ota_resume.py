@@ -126,13 +126,21 @@ def document(kind=101, version=None, **fields):
 
 
 class Jobs:
-    """Jobs of the cloud in its order: (id, status, document or JobError)."""
+    """Jobs of the cloud in its order: (id, status, document or JobError). too_many: they cannot be
+    listed."""
 
-    def __init__(self, *jobs):
+    def __init__(self, *jobs, too_many=False):
         self.jobs = jobs
+        self.too_many = too_many
         self.described = []
 
+    async def next(self):
+        for job, status, found in self.jobs:
+            return Execution(job, status, 3, {}, found)
+
     async def pending(self):
+        if self.too_many:
+            raise JobError(b"too long")
         return [job[0] for job in self.jobs]
 
     async def describe(self, name):
@@ -141,13 +149,15 @@ class Jobs:
             if job == name:
                 if isinstance(found, Exception):
                     raise found
-                return Execution(job, status, 3, {}, found)
+                made = Execution(job, status, 3, {}, found)
+                made.too_long = found == "lost"
+                return made
 
 
-async def whose(*jobs, asked=None):
+async def whose(*jobs, asked=None, too_many=False):
     from firmware.ota import resume
 
-    cloud = Jobs(*jobs)
+    cloud = Jobs(*jobs, too_many=too_many)
     found = await resume.whose(cloud, "2.0.0")
     if asked is not None:
         assert cloud.described == asked, cloud.described
@@ -187,6 +197,27 @@ async def test_none():
     assert await whose(asked=[]) == ""
     queued = ("a", WAITS, document(version="2.0.0"))
     assert await whose(queued, queued, ("b", DOING, document()), asked=["a"]) == ""
+
+
+async def test_more_than_can_be_listed():
+    """The cloud has what is in progress come first."""
+    mine = ("mine", DOING, document(version="2.0.0"))
+    queued = ("a", WAITS, document(version="2.0.0"))
+    assert await whose(mine, queued, too_many=True) == "mine"
+    assert await whose(queued, mine, too_many=True) == ""
+    assert await whose(too_many=True) == ""
+
+
+async def test_a_document_that_there_was_no_room_for():
+    """It may be ours: it is asked for again."""
+    try:
+        await whose(("a", DOING, "lost"), ("b", DOING, document()))
+    except JobError as error:
+        assert error.code == b"no memory"
+    else:
+        raise AssertionError("another one's job")
+    # One that waits is none of ours.
+    assert await whose(("a", WAITS, "lost")) == ""
 
 
 async def test_a_cloud_that_cannot_say():
