@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from tests_host.system.conftest import connect, give_wifi
 from tests_host.updates import module_image, ota_event, thing_of, wait_state
@@ -56,6 +57,11 @@ class Board:
         if self.module.command(b"AT+CONNECT?") != b"OK 1":
             connect(self.module)
         wait_state(self.module, 0, 15)
+        # What is still to be told of a job may end in one more event.
+        until = time.monotonic() + 15
+        while b"AFR_OTA" in (said := self.module.command(b"AT+DIAG INFO updates")):
+            assert time.monotonic() < until, said
+            time.sleep(0.05)
         while self.module.event():
             self.module.command(b"AT+EVENT?")
 

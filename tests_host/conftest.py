@@ -2,6 +2,11 @@
 
 from collections import Counter
 
+import pytest
+
+# What they compare is to be seen when they fail.
+pytest.register_assert_rewrite("tests_host.boards", "tests_host.updates")
+
 
 def pytest_terminal_summary(terminalreporter):
     """Print how many tests of each kind (unit, vm, system, …) ended how."""
