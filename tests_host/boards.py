@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 
+import pytest
+
 from tests_host.system.conftest import connect, give_wifi
 from tests_host.updates import module_image, ota_event, thing_of, wait_state
 from tools.sim.module import VirtualModule
 
 KINDS = {"slot": (), "bundle": ("--stock",)}
+
+# For tests with a fixture `board` that is given the kind.
+both = pytest.mark.parametrize("board", KINDS, indirect=True)
 
 
 class Board:

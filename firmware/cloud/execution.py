@@ -15,6 +15,10 @@ _ENDED = (b"SUCCEEDED", b"FAILED", b"REJECTED", b"TIMED_OUT", b"CANCELED", b"REM
 _GONE = (b"TerminalStateReached", b"InvalidStateTransition", b"ResourceNotFound")
 
 MALFORMED = b"malformed"
+NO_ANSWER = b"no answer"
+NO_MEMORY = b"no memory"
+
+_PASSING = (NO_ANSWER, MALFORMED, NO_MEMORY, b"InternalError", b"RequestThrottled")
 
 # Limits: a code of the cloud and a job's id (characters), a text for statusDetails, a version.
 _CODE = const(32)
@@ -39,6 +43,12 @@ class JobError(Exception):
     def gone(self):
         """True when the execution will never take an update again."""
         return self.code in _GONE or bool(self.state and self.state[0] in _ENDED)
+
+    @property
+    def passing(self):
+        """True when it may be otherwise the next time. After all but a throttled one it is not
+        known whether the cloud has done what it was asked."""
+        return self.code in _PASSING
 
 
 class Execution:

@@ -23,6 +23,8 @@ from micropython import const
 
 from firmware.cloud.execution import (
     MALFORMED,
+    NO_ANSWER,
+    NO_MEMORY,
     JobError,
     holds,
     read_code,
@@ -33,13 +35,7 @@ from firmware.cloud.execution import (
 from firmware.cloud.session import SessionError
 from firmware.log import WARNING, log
 
-_NO_ANSWER = b"no answer"
 _TOO_LONG = b"too long"
-_NO_MEMORY = b"no memory"
-
-# What may be otherwise the next time. After all but a throttled one it is not known whether the
-# cloud has done what it was asked.
-_AGAIN = (_NO_ANSWER, MALFORMED, _NO_MEMORY, b"InternalError", b"RequestThrottled")
 
 # How long an answer may take, how often it is looked for, how often a request is sent, and the
 # shortest pause before the second time.
@@ -100,7 +96,7 @@ class Jobs:
                 answer = await self._ask(name, body)
                 break
             except JobError as error:
-                if error.code not in (_TOO_LONG, _NO_MEMORY) or body:
+                if error.code not in (_TOO_LONG, NO_MEMORY) or body:
                     raise
                 # A short one may fill the memory too, with a thousand empty lists for instance.
                 body = b',"includeJobDocument":false'
@@ -179,7 +175,7 @@ class Jobs:
 
     async def _pause(self, error, tries):
         """Wait before a request is sent again; raises `error` when that would not help."""
-        if tries >= _TRIES or error.code not in _AGAIN:
+        if tries >= _TRIES or not error.passing:
             raise error
         log(WARNING, "jobs:", error.code, "- asking again")
         gc.collect()
@@ -208,7 +204,7 @@ class Jobs:
                 if session.connections != connection or not session.connected():
                     raise SessionError(b"connection lost")
                 if time.ticks_diff(time.ticks_ms(), started) >= _ANSWER_MS:
-                    raise JobError(_NO_ANSWER)
+                    raise JobError(NO_ANSWER)
                 await asyncio.sleep_ms(_POLL_MS)
             answer = self._answer
             if isinstance(answer, bytes):
@@ -248,7 +244,7 @@ class Jobs:
         try:
             answer = self._read(payload, bad)
         except MemoryError:
-            answer = _TOO_LONG if len(payload) > _LARGE else _NO_MEMORY
+            answer = _TOO_LONG if len(payload) > _LARGE else NO_MEMORY
         except (ValueError, TypeError):
             # Whose it is cannot be seen. It is on the topic that ours has to come on.
             answer = MALFORMED

@@ -20,9 +20,6 @@ from firmware.ota.work import drop, pause
 
 _CERTIFICATES = (103, 107, 204)
 
-# What may be otherwise the next time.
-_PASSING = (b"RequestThrottled", b"InternalError", b"no answer", b"malformed", b"no memory")
-
 
 async def run(module):
     """Deal with the jobs. True when a file is to be loaded (loading.py, renew.py), after which
@@ -153,7 +150,7 @@ class Agent:
             execution = Execution(record.job)
             await self.jobs.update(execution, data["status"].encode(), {"reason": reason})
         except JobError as error:
-            if error.code in _PASSING and not error.gone:
+            if error.passing and not error.gone:
                 raise
             log(WARNING, "ota: report refused:", error.code)
             self.tell(b"REPORT FAILED " + error.code)

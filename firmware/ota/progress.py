@@ -78,6 +78,7 @@ class Progress:
         try:
             text = bytes(payload or b"")
         except MemoryError:
+            # The next report will be refused too, if this one was.
             return
         if b"VersionMismatch" in text:
             # An answer has come twice, or not at all: the next report goes without.

@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from tests_host.boards import KINDS, boards_of
+from tests_host.boards import boards_of, both
 from tests_host.system.conftest import connect, next_event
 from tests_host.system.test_ota_outcomes import OTHER, Target
 from tests_host.updates import host_image, image, ota_event, wait_state
@@ -85,9 +85,6 @@ def board(boards, cloud, request):
     found.version = found.module.command(b"AT+CONF? Version")
     yield found
     found.tidy()
-
-
-both = pytest.mark.parametrize("board", KINDS, indirect=True)
 
 
 def _number(board):

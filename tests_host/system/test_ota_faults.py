@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests_host.boards import KINDS, Board, boards_of
+from tests_host.boards import Board, boards_of, both
 from tests_host.conformance.certificates import Certificates
 from tests_host.updates import image, ota_event, signer, wait_state
 from tests_host.versions import flipped, payload, small, tree, wrapped
@@ -77,9 +77,6 @@ def board(boards, cloud, request):
         found.works()
     finally:
         found.tidy()
-
-
-both = pytest.mark.parametrize("board", KINDS, indirect=True)
 
 
 # The file.

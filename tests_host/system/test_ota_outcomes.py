@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests_host.boards import KINDS, Board, boards_of
+from tests_host.boards import Board, boards_of, both
 from tests_host.system.conftest import connect, next_event
 from tests_host.updates import image, module_image, ota_event, wait_state
 from tests_host.versions import broken, flipped, small
@@ -58,9 +58,6 @@ def board(boards, cloud, request):
     found = boards(getattr(request, "param", "slot"))
     yield found
     found.tidy()
-
-
-both = pytest.mark.parametrize("board", KINDS, indirect=True)
 
 
 @both
